@@ -1,0 +1,5 @@
+"""`python -m aldvae` is `aldvae`."""
+
+from aldvae.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Adaptive compression of any VAE's latent space; knows neither data nor metrics nor our own VAE."""

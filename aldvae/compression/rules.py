@@ -1,0 +1,168 @@
+"""When to remove latent neurons, how many, and when to stop: pure decisions on histories of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from statistics import linear_regression
+from typing import Protocol
+
+from aldvae.errors import ConfigError, unknown_name
+
+METRICS = ("recon_loss", "silhouette", "fid_recon", "fid_gen")
+SMALLEST_DIM = 2
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one epoch looked like: its number (from 1) and the metrics measured at its end."""
+
+    epoch: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class RuleState:
+    """What a rule remembers: all observations so far and whether it has slowed down."""
+
+    history: tuple[Observation, ...] = ()
+    slow: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a rule decided at the end of `epoch`, and the slopes (per epoch) it saw.
+
+    `remove` is the number of neurons to remove if compression goes on, 0 at the smallest size; with `stop` the
+    size is final and nothing is removed. `slowed` marks the one decision that slowed the removal down.
+    A metric whose window was not yet full is absent from `slopes`.
+    """
+
+    epoch: int
+    latent_dim: int
+    remove: int
+    stop: bool
+    slowed: bool
+    slopes: Mapping[str, float]
+    reason: str
+
+
+class Rule(Protocol):
+    """A rule is stateless; `adapt` takes the state and returns the next one, so that it can be replayed."""
+
+    def init(self) -> RuleState:
+        """Return the state before the first epoch."""
+
+    def adapt(
+        self, state: RuleState, epoch: int, latent_dim: int, metrics: Mapping[str, float]
+    ) -> tuple[RuleState, Decision | None]:
+        """Take in one epoch; return the next state and the decision, None where there is none to take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperRule:
+    """The rule of the paper's text (section 3.3, equations 4 and 5, Algorithm 1).
+
+    Every `patience` epochs: stop if the least-squares slope of every metric over the last `window` epochs is above
+    its threshold; else, from the first time on that the slope of the Silhouette score over the last `slow_window`
+    epochs is above zero, remove `slow_step` neurons instead of `step`. A window that is not yet full decides
+    nothing, removal goes on. Never below `min_dim`.
+
+    `thresholds` maps each metric that takes part in the stop to the slope, in the metric's unit per epoch, it must
+    exceed. All zero is the paper's rule. A higher one for the Silhouette score favours clustering; lower ones for the
+    others stop before these get worse, and favour reconstruction; ``-inf`` lets a metric pass always. All of these
+    metrics must be given at every epoch.
+
+    Raises `ConfigError` (a `ValueError`) naming the setting that makes no sense.
+    """
+
+    patience: int = 5
+    window: int = 20
+    slow_window: int = 10
+    step: int = 5
+    slow_step: int = 1
+    min_dim: int = SMALLEST_DIM
+    thresholds: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(METRICS, 0.0))
+
+    def __post_init__(self) -> None:
+        """Refuse settings that make no sense."""
+        smallest = {"patience": 1, "window": 2, "slow_window": 2, "step": 1, "slow_step": 1, "min_dim": SMALLEST_DIM}
+        for name, least in smallest.items():
+            if getattr(self, name) < least:
+                raise ConfigError(name, f"must be {least} or more, not {getattr(self, name)}")
+        for name, threshold in self.thresholds.items():
+            if threshold != threshold:
+                raise ConfigError(f"threshold_{name}", "must be a number, not nan")
+
+    def init(self) -> RuleState:
+        """Return the state before the first epoch."""
+        return RuleState()
+
+    def adapt(
+        self, state: RuleState, epoch: int, latent_dim: int, metrics: Mapping[str, float]
+    ) -> tuple[RuleState, Decision | None]:
+        """Take in `metrics` of `epoch` (counted from 1), decide at every `patience`-th epoch.
+
+        Raises `KeyError` when a metric of `thresholds` is missing.
+        """
+        seen = {name: float(metrics[name]) for name in {**self.thresholds, "silhouette": 0} if name in metrics}
+        if missing := set(self.thresholds) - set(seen):
+            raise KeyError(
+                f"the rule decides on {', '.join(self.thresholds)}, but was not given {', '.join(sorted(missing))}; "
+                "give it, or leave it out of the rule's thresholds"
+            )
+        state = replace(state, history=(*state.history, Observation(epoch, seen)))
+        if epoch % self.patience:
+            return state, None
+        return self._decide(state, epoch, latent_dim)
+
+    def _decide(self, state: RuleState, epoch: int, latent_dim: int) -> tuple[RuleState, Decision]:
+        slopes = {
+            name: value
+            for name in self.thresholds
+            if (value := slope(state.history, name, epoch, self.window)) is not None
+        }
+        stop = len(slopes) == len(self.thresholds) and all(slopes[m] > t for m, t in self.thresholds.items())
+        trend = slope(state.history, "silhouette", epoch, self.slow_window)
+        slowed = not stop and not state.slow and trend is not None and trend > 0
+        state = replace(state, slow=state.slow or slowed)
+        remove = min(self.slow_step if state.slow else self.step, max(latent_dim - self.min_dim, 0))
+        reason = self._reason(stop, slowed, remove, slopes, trend)
+        return state, Decision(epoch, latent_dim, remove, stop, slowed, slopes, reason)
+
+    def _reason(
+        self, stop: bool, slowed: bool, remove: int, slopes: Mapping[str, float], trend: float | None
+    ) -> str:
+        if stop:
+            return f"the slopes of {', '.join(self.thresholds)} over {self.window} epochs are above their thresholds"
+        if remove == 0:
+            return f"at the smallest size, {self.min_dim}"
+        if slowed:
+            return f"the Silhouette score rises by {trend:.3g} an epoch over {self.slow_window}: one step is {remove}"
+        if len(slopes) < len(self.thresholds):
+            return f"fewer than {self.window} epochs so far"
+        held = [name for name, threshold in self.thresholds.items() if slopes[name] <= threshold]
+        return f"not above threshold: {', '.join(held)}"
+
+
+def slope(history: tuple[Observation, ...], metric: str, epoch: int, window: int) -> float | None:
+    """Return the least-squares slope (equation 5) of `metric` per epoch over the `window` epochs up to `epoch`.
+
+    None while the observations do not reach back over the whole window, or hold the metric less than twice in it.
+    """
+    if not history or history[0].epoch > epoch - window + 1:
+        return None
+    recent = [seen for seen in history if seen.epoch > epoch - window and metric in seen.metrics]
+    if len(recent) < 2:
+        return None
+    return linear_regression([seen.epoch for seen in recent], [seen.metrics[metric] for seen in recent]).slope
+
+
+RULES: dict[str, type[PaperRule]] = {"paper": PaperRule}
+
+
+def rule_class(name: str) -> type[PaperRule]:
+    """Return the rule called `name` on the command line; raises `ConfigError` with the nearest name."""
+    if name not in RULES:
+        raise unknown_name("rule", name, list(RULES))
+    return RULES[name]

@@ -1,0 +1,216 @@
+"""What a run is: a frozen, checked set of settings. How and where it is executed is kept apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from aldvae.compression.rules import METRICS, SMALLEST_DIM, PaperRule, rule_class
+from aldvae.errors import ConfigError, unknown_name
+from aldvae.protocol import protocol
+
+NETWORKS = ("mlp",)
+FID_FEATURES = ("inception", "classifier", "none")
+
+
+def _setting(panel: str, text: str, default: Any = MISSING) -> Any:
+    """Declare a setting once: a field of the dataclass and an option of the command line with its help `text`."""
+    return field(default=default, metadata={"panel": panel, "help": text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides a run's numbers; two runs with equal configurations give equal results.
+
+    `kind` is ``"adaptive"``, or ``"fixed"`` for a model whose size stays `init_dim`. Settings without a default here
+    come from the dataset's protocol (see `resolve`). Raises `ConfigError` naming the option that makes no sense.
+    """
+
+    kind: str
+    dataset: str = _setting("Data", "digits, mnist or fashionmnist.", "digits")
+    limit: int | None = _setting("Data", "Use only this many images, the same each time.", None)
+    network: str = _setting("Model", "The encoder and decoder: mlp.")
+    hidden_dim: int = _setting("Model", "Units of each hidden layer.")
+    init_dim: int = _setting("Model", "Latent size to start from.")
+    beta: float = _setting("Model", "Weight of the KL divergence in the loss.", 1.0)
+    epochs: int = _setting("Training", "Passes over the training images.")
+    batch_size: int = _setting("Training", "Images in one step of the optimiser.")
+    lr: float = _setting("Training", "Learning rate of Adam (with AMSGrad).", 1e-3)
+    seed: int = _setting("Training", "Seed of weights, order, noise and removals.", 0)
+    rule: str = _setting("Compression", "When to remove and when to stop: paper.", "paper")
+    select: str = _setting("Compression", "Which neurons go: random, kl (lowest first) or last.", "random")
+    patience: int = _setting("Compression", "Epochs between two decisions.", 5)
+    window: int = _setting("Compression", "Epochs behind the slopes that stop the compression.", 20)
+    slow_window: int = _setting("Compression", "Epochs behind the Silhouette slope that slows it down.", 10)
+    step: int = _setting("Compression", "Neurons removed at once before the slow-down.", 5)
+    slow_step: int = _setting("Compression", "Neurons removed at once after it.", 1)
+    min_dim: int = _setting("Compression", "Never fewer latent neurons than this.", SMALLEST_DIM)
+    stop: bool = _setting("Compression", "Stop where the rule says; or go on and record where it would have.", True)
+    threshold_recon_loss: float = _setting(
+        "Compression", "Stop only where recon_loss rises by more than this an epoch; less favours reconstruction.", 0.0
+    )
+    threshold_silhouette: float = _setting(
+        "Compression", "The same for the Silhouette score; more favours clustering.", 0.0
+    )
+    threshold_fid_recon: float = _setting("Compression", "The same for fid_recon; less favours reconstruction.", 0.0)
+    threshold_fid_gen: float = _setting("Compression", "The same for fid_gen. -inf takes a metric out.", 0.0)
+    fid_features: str = _setting("Metrics", "Behind the Fréchet distances: inception (the FID), classifier or none.")
+    fid_samples: int = _setting("Metrics", "Images behind each Fréchet distance.", 500)
+    silhouette_samples: int = _setting("Metrics", "Images behind the Silhouette score.", 500)
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense, naming the option."""
+        self._check_names()
+        self._check_numbers()
+        if self.kind == "adaptive":
+            if self.init_dim < self.min_dim:
+                raise ConfigError("init_dim", f"{self.init_dim} is below the smallest size, --min-dim {self.min_dim}")
+            self.make_rule()
+
+    def _check_names(self) -> None:
+        from aldvae.compression.selection import SELECTIONS
+
+        protocol(self.dataset)
+        for option, known in (
+            ("network", list(NETWORKS)),
+            ("select", list(SELECTIONS)),
+            ("fid_features", list(FID_FEATURES)),
+        ):
+            if getattr(self, option) not in known:
+                raise unknown_name(option, getattr(self, option), known)
+
+    def _check_numbers(self) -> None:
+        least = {"hidden_dim": 1, "init_dim": SMALLEST_DIM, "epochs": 1, "batch_size": 1, "seed": 0}
+        least |= {"fid_samples": 2, "silhouette_samples": protocol(self.dataset).n_clusters + 1}
+        if self.limit is not None:
+            least["limit"] = 2
+        for name, smallest in least.items():
+            if getattr(self, name) < smallest:
+                raise ConfigError(name, f"must be {smallest} or more, not {getattr(self, name)}")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ConfigError("lr", f"must be a positive number, not {self.lr:g}")
+        if not (math.isfinite(self.beta) and self.beta >= 0):
+            raise ConfigError("beta", f"must be zero or a positive number, not {self.beta:g}")
+
+    @property
+    def asked_metrics(self) -> tuple[str, ...]:
+        """The metrics the rule decides on: without Fréchet distances, the other two."""
+        return tuple(m for m in METRICS if self.fid_features != "none" or not m.startswith("fid_"))
+
+    def make_rule(self) -> PaperRule:
+        """Return the rule this run asks for."""
+        return rule_class(self.rule)(
+            patience=self.patience,
+            window=self.window,
+            slow_window=self.slow_window,
+            step=self.step,
+            slow_step=self.slow_step,
+            min_dim=self.min_dim,
+            thresholds={metric: getattr(self, f"threshold_{metric}") for metric in self.asked_metrics},
+        )
+
+    def warnings(self) -> list[str]:
+        """Return what is allowed but probably not meant."""
+        if self.kind != "adaptive":
+            return []
+        found = []
+        if self.window > self.epochs:
+            found.append(f"--window {self.window} is longer than --epochs {self.epochs}: the rule cannot stop")
+        if self.fid_features == "none":
+            found.append(f"--fid-features none: the rule decides on {' and '.join(self.asked_metrics)} alone")
+        return found
+
+    @property
+    def name(self) -> str:
+        """The run's name, from what it is alone: dataset, kind, size, seed and a hash of all settings."""
+        return f"{self.dataset}-{self.kind}-dim{self.init_dim}-seed{self.seed}-{self.digest}"
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits of all settings; one at its default is left out, so new ones change no old name."""
+        told = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != f.default}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def command(self) -> str:
+        """The command that makes this run, wherever data and results lie."""
+        words = ["aldvae", self.kind]
+        for setting in settings(RunConfig):
+            value = getattr(self, setting.name)
+            if isinstance(value, bool):
+                words += [] if value == setting.default else [flag(setting.name, negative=not value)]
+            elif value is not None and value != setting.default:
+                words += [flag(setting.name), str(value)]
+        return shlex.join(words)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON can hold them."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> RunConfig:
+        """Return the configuration that `to_json` stored."""
+        values = dict(stored)
+        for name in values:
+            if name.startswith("threshold_"):
+                values[name] = float(values[name])
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How and where a run is executed; none of it is part of what the run is."""
+
+    data_dir: Path | None = _setting("Execution", "Where datasets lie or are downloaded to [ALDVAE_DATA_DIR].", None)
+    results_dir: Path = _setting("Execution", "Where run directories are made.", Path("runs"))
+    cache_dir: Path | None = _setting("Execution", "Where computed things are kept [ALDVAE_CACHE_DIR].", None)
+    inception_weights: Path | None = _setting("Execution", "A file of pytorch-fid's Inception weights.", None)
+    device: str = _setting("Execution", "auto, cpu, cuda, cuda:N or mps.", "auto")
+    threads: int | None = _setting("Execution", "CPU threads (default: torch's).", None)
+
+    def __post_init__(self) -> None:
+        """Refuse a number of threads that makes no sense."""
+        if self.threads is not None and not 1 <= self.threads <= 1024:
+            raise ConfigError("threads", f"must be 1 to 1024, not {self.threads}")
+
+    @property
+    def data_directory(self) -> Path | None:
+        """`data_dir`, or the environment's; None where neither names one."""
+        named = os.environ.get("ALDVAE_DATA_DIR")
+        return self.data_dir or (Path(named) if named else None)
+
+
+def resolve(kind: str, dataset: str, **given: Any) -> RunConfig:
+    """Return the configuration of a run: what is `given` and not None, else the dataset's protocol."""
+    known = protocol(dataset)
+    chosen = {
+        "network": known.network,
+        "hidden_dim": known.hidden_dim,
+        "init_dim": known.init_dims[0],
+        "epochs": known.epochs,
+        "batch_size": known.batch_size,
+        "fid_features": known.fid_features,
+    }
+    chosen |= {name: value for name, value in given.items() if value is not None}
+    return RunConfig(kind=kind, dataset=dataset, **chosen)
+
+
+def settings(declared: type) -> list[Field[Any]]:
+    """Return the fields of `declared` that are options of the command line."""
+    return [f for f in fields(declared) if "help" in f.metadata]
+
+
+def flag(name: str, negative: bool = False) -> str:
+    """Return the option of a setting: ``init_dim`` is ``--init-dim``, ``stop`` negated is ``--no-stop``."""
+    return f"--{'no-' if negative else ''}{name.replace('_', '-')}"
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

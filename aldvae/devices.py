@@ -1,0 +1,28 @@
+"""Which device to compute on; one that was asked for and is absent is an error, never a reason to take another."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from aldvae.errors import ConfigError
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device called `name`; ``auto`` is the first CUDA GPU, else the CPU.
+
+    Raises `ConfigError` for an unknown name and for a GPU that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device", "mps was asked for, but there is none here; use --device cpu or auto")
+    if re.fullmatch(r"cuda(:\d+)?", name):
+        number = int(name.partition(":")[2] or 0)
+        if number >= torch.cuda.device_count():
+            there = f"{torch.cuda.device_count()} CUDA GPUs are here"
+            raise ConfigError("device", f"{name} was asked for, but {there}; use --device cpu or auto")
+    elif name not in ("cpu", "mps"):
+        raise ConfigError("device", f"{name} is not known (there are: auto, cpu, cuda, cuda:N, mps)")
+    return torch.device(name)

@@ -1,0 +1,116 @@
+"""Classifier features: the penultimate layer of a small network trained on the dataset's own labels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from aldvae.data.dataset import Dataset, Images
+from aldvae.files import write_atomically
+from aldvae.streams import generator, stream_seed
+from aldvae.threads import limited_threads
+
+# Part of the cache key: raise it whenever the network or its training changes.
+VERSION = 1
+FEATURE_DIM = 64
+_STEPS = 1200
+_BATCH_SIZE = 128
+_SEED = 0
+
+
+class Classifier(nn.Module):
+    """Two strided convolutions and two linear layers; `forward` gives the features, `classify` the logits."""
+
+    def __init__(self, shape: tuple[int, ...], n_classes: int) -> None:
+        """For images of `shape` (C, H, W), gray ones repeated to three channels."""
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(3, 16, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        height, width = (-(-side // 4) for side in shape[1:])
+        self.features = nn.Sequential(nn.Linear(32 * height * width, FEATURE_DIM), nn.ReLU())
+        self.classes = nn.Linear(FEATURE_DIM, n_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B, 3, H, W) in [0, 1] to features (B, 64)."""
+        features: Tensor = self.features(self.convolutions(images))
+        return features
+
+    def classify(self, images: Tensor) -> Tensor:
+        """Map images (B, 3, H, W) in [0, 1] to logits (B, n_classes)."""
+        logits: Tensor = self.classes(self(images))
+        return logits
+
+
+def load_classifier(data: Dataset, cache_dir: Path) -> tuple[nn.Module, str, float]:
+    """Return the trained network, a name for its weights, and its accuracy on the validation images.
+
+    It is trained on `data.train` once, on the CPU with one thread so that every run on a machine sees the same
+    features, and kept under `cache_dir` by the contents of the data and the version of this file.
+    """
+    n_classes = int(data.train.labels.max()) + 1
+    network = Classifier(data.shape, n_classes)
+    path = cache_dir / "classifiers" / f"{data.name}-{_key(data)}.safetensors"
+    accuracy = _restore(network, path)
+    if accuracy is None:
+        with limited_threads(1):
+            accuracy = _train(network, data)
+        header = {"accuracy": json.dumps(accuracy)}
+        write_atomically(path, save(network.state_dict(), metadata=header))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return network.eval().requires_grad_(False), f"classifier-{digest}", accuracy
+
+
+def _key(data: Dataset) -> str:
+    parts = (VERSION, data.fingerprint, torch.__version__)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _restore(network: Classifier, path: Path) -> float | None:
+    """Load the cached weights; None where there are none or they are damaged, and then they are made anew."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            return float(json.loads(file.metadata()["accuracy"]))
+    except (OSError, SafetensorError):
+        return None
+
+
+def _train(network: Classifier, data: Dataset) -> float:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(_SEED, "classifier"))
+        network.load_state_dict(Classifier(data.shape, network.classes.out_features).state_dict())
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=_STEPS)
+    random = generator(_SEED, "classifier order")
+    for _ in range(_STEPS):
+        batch = data.train.take(torch.randint(len(data.train), (_BATCH_SIZE,), generator=random))
+        optimizer.zero_grad()
+        F.cross_entropy(network.classify(_pixels(batch.x)), batch.labels).backward()
+        optimizer.step()
+        schedule.step()
+    return _accuracy(network, data.validation)
+
+
+@torch.inference_mode()
+def _accuracy(network: Classifier, images: Images) -> float:
+    right = sum(
+        int((network.classify(_pixels(x)).argmax(1) == labels).sum())
+        for x, labels in zip(images.x.split(1000), images.labels.split(1000), strict=True)
+    )
+    return right / len(images)
+
+
+def _pixels(x: Tensor) -> Tensor:
+    return x.float().div(255).expand(-1, 3, -1, -1)

@@ -1,0 +1,45 @@
+"""The Fréchet distance of two sets of features, each seen as a Gaussian: statistics, then value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean (D,) and a factor F (R, D) of the covariance, S = F^T F, of D features; both float64."""
+
+    mean: Tensor
+    factor: Tensor
+
+
+def statistics(features: Tensor) -> Statistics:
+    """Return the statistics of `features` (N, D), N at least 2 (else `ValueError`).
+
+    With no more images than features the centred features over sqrt(N - 1) are the factor; with more, the symmetric
+    square root of the covariance by its eigenvalues is, which is smaller.
+    """
+    n, d = features.shape
+    if n < 2:
+        raise ValueError(f"a covariance needs 2 images or more, not {n}")
+    # Apple's GPUs have no float64.
+    features = (features.cpu() if features.device.type == "mps" else features).double()
+    mean = features.mean(0)
+    factor = (features - mean) / (n - 1) ** 0.5
+    if n > d:
+        values, vectors = torch.linalg.eigh(factor.T @ factor)
+        factor = values.clamp(min=0).sqrt().unsqueeze(1) * vectors.T
+    return Statistics(mean, factor)
+
+
+def frechet_distance(a: Statistics, b: Statistics) -> float:
+    """Return |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2), never negative.
+
+    The last trace is the nuclear norm of F1 F2^T: its squared singular values are the eigenvalues of S1 S2.
+    """
+    cross = torch.linalg.svdvals(a.factor @ b.factor.T).sum()
+    value = (a.mean - b.mean).square().sum() + a.factor.square().sum() + b.factor.square().sum() - 2 * cross
+    return max(float(value), 0.0)

@@ -1,0 +1,44 @@
+"""A trained model as one file: safetensors weights, and in its header what is needed to rebuild the network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from aldvae.config import RunConfig
+from aldvae.errors import AldvaeError
+from aldvae.models import build_vae
+from aldvae.models.vae import VAE
+
+FILE = "model.safetensors"
+
+
+def model_bytes(model: VAE, config: RunConfig, shape: tuple[int, ...]) -> bytes:
+    """Return the content of a model file for `model`, trained as `config` on inputs of `shape`."""
+    header = {"network": config.network, "shape": shape, "hidden_dim": config.hidden_dim, "latent_dim": model.latent_dim}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    content: bytes = save(weights, metadata={"aldvae": json.dumps(header)})
+    return content
+
+
+def load(path: str | Path, device: torch.device | str = "cpu") -> VAE:
+    """Return the compressed model of a finished run, in evaluation mode; `path` is its directory or its model file.
+
+    Raises `AldvaeError` where there is none or the file is damaged.
+    """
+    file = Path(path) / FILE if Path(path).is_dir() else Path(path)
+    try:
+        with safe_open(file, framework="pt", device=str(device)) as stored:
+            header = json.loads(stored.metadata()["aldvae"])
+            weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise AldvaeError(f"{file} does not exist; a run leaves its model when it is finished") from error
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise AldvaeError(f"{file} is damaged or no model of aldvae") from error
+    model = build_vae(header["network"], tuple(header["shape"]), header["hidden_dim"], header["latent_dim"])
+    model.load_state_dict(weights)
+    return model.to(device).eval()

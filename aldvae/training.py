@@ -1,0 +1,257 @@
+"""One run, from its configuration to a finished run directory: epochs, metrics, rule."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aldvae.compression.compressor import Compressor, Step
+from aldvae.config import Execution, RunConfig
+from aldvae.data import Dataset, load_dataset
+from aldvae.devices import pick_device
+from aldvae.files import rounded
+from aldvae.metrics.evaluation import Evaluation, Evaluator, require_finite
+from aldvae.metrics.features import load_features
+from aldvae.models import build_vae
+from aldvae.models.storage import model_bytes
+from aldvae.models.vae import kl_divergence, recon_loss
+from aldvae.paths import default_cache_dir
+from aldvae.protocol import protocol
+from aldvae.provenance import session
+from aldvae.runs import RunDirectory
+from aldvae.streams import generator, stream_seed
+from aldvae.threads import limited_threads
+
+
+class Observer:
+    """What may be told of a run while it goes on; every method does nothing until it is overridden."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know."""
+
+    def started(self, config: RunConfig, first_epoch: int) -> None:
+        """The first epoch of this session, `first_epoch`, is about to begin."""
+
+    def epoch_done(self, row: dict[str, Any], step: Step | None) -> None:
+        """An epoch is over: its row of ``metrics.csv``, and what the compressor did (None for a fixed size)."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: where it lies, its summary, and whether it had been finished before."""
+
+    path: Path
+    summary: dict[str, Any]
+    skipped: bool
+
+
+class Trainer:
+    """The model, its optimiser and, in an adaptive run, its compressor."""
+
+    def __init__(self, config: RunConfig, data: Dataset, device: torch.device) -> None:
+        """Make a fresh model; its weights depend on the seed alone, not on the device."""
+        self.config, self.device = config, device
+        self.images = data.train.x.to(device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream_seed(config.seed, "weights"))
+            self.model = build_vae(config.network, data.shape, config.hidden_dim, config.init_dim)
+        self.model.to(device)
+        fused = device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, amsgrad=True, fused=fused)
+        self.compressor = self._make_compressor() if config.kind == "adaptive" else None
+
+    def _make_compressor(self) -> Compressor:
+        return Compressor(
+            heads=[self.model.mu, self.model.log_var],
+            readers=[self.model.reader],
+            optimizer=self.optimizer,
+            rule=self.config.make_rule(),
+            select=self.config.select,
+            seed=self.config.seed,
+            stop=self.config.stop,
+        )
+
+    @property
+    def neurons(self) -> list[int]:
+        """The latent neurons still there, by their position in the first model."""
+        return self.compressor.neurons if self.compressor is not None else list(range(self.model.latent_dim))
+
+    def train_epoch(self, epoch: int) -> float:
+        """Train for one epoch; return the mean loss (negative ELBO with beta, nats per image) over its steps."""
+        self.model.train()
+        order = torch.randperm(len(self.images), generator=generator(self.config.seed, "order", epoch))
+        random = generator(self.config.seed, "noise", epoch, self.device)
+        total = torch.zeros((), device=self.device)
+        for index in order.to(self.device).split(self.config.batch_size):
+            loss = self._step(self.images[index].float() / 255, random)
+            total += loss * len(index)
+        return float(total) / len(self.images)
+
+    def _step(self, x: Tensor, random: torch.Generator) -> Tensor:
+        noise = torch.randn(len(x), self.model.latent_dim, generator=random, device=self.device)
+        out = self.model(x, noise)
+        kl = kl_divergence(out.mu, out.log_var)
+        loss = (recon_loss(out.logits, x).sum() + self.config.beta * kl.sum()) / len(x)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def compress(self, evaluation: Evaluation) -> Step | None:
+        """Let the rule see the epoch's metrics, and remove neurons if it says so."""
+        if self.compressor is None:
+            return None
+        asked = {name: evaluation.metrics[name] for name in self.config.asked_metrics}
+        return self.compressor.step(kl=evaluation.kl, **asked)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that training goes on from."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "compressor": self.compressor.state_dict() if self.compressor is not None else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`; only for a fresh trainer of the same configuration."""
+        if self.compressor is not None:
+            self.compressor.load_state_dict(state["compressor"])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def run(config: RunConfig, execution: Execution, observer: Observer | None = None) -> Outcome:
+    """Execute a run, or what is left of it; a finished one is left as it is.
+
+    Raises `ConfigError` before anything is written for data, weights, devices or directories that are not to be had,
+    `DivergedError` when a loss or metric stops being a number.
+    """
+    observer = observer if observer is not None else Observer()
+    directory = RunDirectory(execution.results_dir, config)
+    directory.check()
+    if directory.finished:
+        return Outcome(directory.path, directory.summary(), skipped=True)
+    for warning in config.warnings():
+        observer.note(warning)
+    device = pick_device(execution.device)
+    with limited_threads(execution.threads) as threads:
+        data = load_dataset(config.dataset, execution.data_directory, config.limit)
+        evaluator, inputs = _prepare_metrics(config, execution, data, device, observer)
+        directory.check(inputs)
+        trainer = Trainer(config, data, device)
+        done, tables = _resume(trainer, directory, observer)
+        directory.begin(inputs, session(device, threads, done + 1))
+        directory.restore_tables(tables)
+        observer.started(config, done + 1)
+        for epoch in range(done + 1, config.epochs + 1):
+            _epoch(epoch, trainer, evaluator, directory, observer)
+        model = model_bytes(trainer.model, config, data.shape)
+    directory.finish(summarise(config, trainer, directory), model)
+    return Outcome(directory.path, directory.summary(), skipped=False)
+
+
+def _prepare_metrics(
+    config: RunConfig, execution: Execution, data: Dataset, device: torch.device, observer: Observer
+) -> tuple[Evaluator, dict[str, str]]:
+    """Return the evaluator, and what the run's numbers depend on beside its settings."""
+    cache_dir = execution.cache_dir or default_cache_dir()
+    features = load_features(config.fid_features, data, cache_dir, execution.inception_weights, device)
+    if features is not None:
+        observer.note(f"Fréchet distances use {features.note}")
+    evaluator = Evaluator(
+        data.validation,
+        features,
+        n_clusters=protocol(config.dataset).n_clusters,
+        fid_samples=config.fid_samples,
+        silhouette_samples=config.silhouette_samples,
+        seed=config.seed,
+        device=device,
+    )
+    return evaluator, {"data": data.fingerprint, "features": features.identity if features else "none"}
+
+
+def _resume(trainer: Trainer, directory: RunDirectory, observer: Observer) -> tuple[int, dict[str, str]]:
+    """Bring `trainer` to where the run was; return the last finished epoch and the tables up to it."""
+    content = directory.load_checkpoint()
+    if content is None:
+        return 0, {}
+    try:
+        checkpoint = torch.load(io.BytesIO(content), map_location=trainer.device, weights_only=True)
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile):
+        observer.note("the checkpoint is damaged; the run starts again from its first epoch")
+        return 0, {}
+    trainer.load_state_dict(checkpoint["trainer"])
+    return checkpoint["epoch"], checkpoint["tables"]
+
+
+def _epoch(
+    epoch: int, trainer: Trainer, evaluator: Evaluator, directory: RunDirectory, observer: Observer
+) -> None:
+    begin = time.perf_counter()
+    latent_dim, neurons = trainer.model.latent_dim, trainer.neurons
+    train_loss = trainer.train_epoch(epoch)
+    require_finite(epoch, train_loss=train_loss)
+    trained = time.perf_counter()
+    evaluation = evaluator.evaluate(trainer.model, epoch).rounded()
+    measured = time.perf_counter()
+    row = {"epoch": epoch, "latent_dim": latent_dim, "train_loss": rounded(train_loss), **evaluation.metrics}
+    row |= {"fid_features": trainer.config.fid_features, "fid_samples": evaluator.fid_samples}
+    directory.append("metrics", [row])
+    directory.append(
+        "latent", [{"epoch": epoch, "neuron": n, "kl": kl} for n, kl in zip(neurons, evaluation.kl, strict=True)]
+    )
+    seconds = {"train_seconds": round(trained - begin, 4), "metrics_seconds": round(measured - trained, 4)}
+    directory.append("times", [{"epoch": epoch, **seconds}])
+    step = trainer.compress(evaluation)
+    if step is not None and step.decision is not None:
+        directory.append("decisions", [decision_row(step)])
+    content = io.BytesIO()
+    torch.save({"epoch": epoch, "trainer": trainer.state_dict(), "tables": directory.tables_text}, content)
+    directory.save_checkpoint(content.getvalue())
+    observer.epoch_done(row, step)
+
+
+def decision_row(step: Step) -> dict[str, Any]:
+    """Return the row of ``decisions.csv`` for a step that has a decision."""
+    decision = step.decision
+    assert decision is not None
+    if decision.stop:
+        action = "would stop" if step.removed else "stop"
+    else:
+        action = "slow down" if decision.slowed else "remove" if step.removed else "keep"
+    return {
+        "epoch": decision.epoch,
+        "latent_dim": decision.latent_dim,
+        "action": action,
+        "removed": " ".join(map(str, step.neurons)),
+        **{f"slope_{metric}": value for metric, value in decision.slopes.items()},
+        "reason": decision.reason,
+    }
+
+
+def summarise(config: RunConfig, trainer: Trainer, directory: RunDirectory) -> dict[str, Any]:
+    """Return the answer of a run whose last epoch is done.
+
+    `latent_dim` is the size of the model that is left; `stop_epoch` and `stop_latent_dim` say where the rule stopped,
+    or with ``--no-stop`` would have; both are null where it did not and in a run of fixed size.
+    """
+    times = directory.rows("times")
+    compressor = trainer.compressor
+    return {
+        "latent_dim": trainer.model.latent_dim,
+        "stop_epoch": compressor.stop_epoch if compressor else None,
+        "stop_latent_dim": compressor.stop_latent_dim if compressor else None,
+        "rule": config.rule if compressor else None,
+        "epochs": config.epochs,
+        "train_seconds": round(sum(float(row["train_seconds"]) for row in times), 2),
+        "metrics_seconds": round(sum(float(row["metrics_seconds"]) for row in times), 2),
+        "final": directory.rows("metrics")[-1],
+    }
