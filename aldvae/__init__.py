@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["AldvaeError", "Compressor", "ConfigError", "Decision", "PaperRule", "Step", "load", "remove_neurons"]
+__all__ = [
+    "AldvaeError",
+    "Compressor",
+    "ConfigError",
+    "Decision",
+    "PaperRule",
+    "Step",
+    "load",
+    "remove_neurons",
+]
 
 _HOME = {
     "AldvaeError": "aldvae.errors",

@@ -57,17 +57,15 @@ def _parameter(setting: Field[Any], declared: type) -> inspect.Parameter:
     """Turn a setting into an option; None stands for "not given", so that the protocol can fill it in."""
     hint = get_type_hints(declared)[setting.name]
     name = f"{flag(setting.name)}/{flag(setting.name, negative=True)}" if hint is bool else flag(setting.name)
-    option = typer.Option(name, help=_help(setting), rich_help_panel=setting.metadata["panel"], show_default=False)
+    option = typer.Option(
+        name,
+        help=setting.metadata["help"],
+        rich_help_panel=setting.metadata["panel"],
+        show_default="the dataset's" if setting.default is MISSING else str(setting.default or ""),
+    )
     default = setting.default if setting.name == "dataset" else None
-    annotation = Annotated[hint | None, option]
+    annotation = Annotated[hint | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def _help(setting: Field[Any]) -> str:
-    if setting.default is None:
-        return str(setting.metadata["help"])
-    default = "the dataset's" if setting.default is MISSING else str(setting.default)
-    return f"{setting.metadata['help']} [default: {default}]"
 
 
 @run_command("adaptive")
@@ -88,7 +86,11 @@ def adaptive(config: RunConfig, execution: Execution) -> None:
     if not picture.exists():
         draw_overview(outcome.path)
     print(_answer(config, outcome.summary))
-    for label, name in (("picture", picture.name), ("metrics", "metrics.csv"), ("model", "model.safetensors")):
+    for label, name in (
+        ("picture", picture.name),
+        ("metrics", "metrics.csv"),
+        ("model", "model.safetensors"),
+    ):
         print(f"{label:8} {outcome.path / name}")
 
 

@@ -54,7 +54,9 @@ class RunConfig:
     min_dim: int = _setting("Compression", "Never fewer latent neurons than this.", SMALLEST_DIM)
     stop: bool = _setting("Compression", "Stop where the rule says; or go on and record where it would have.", True)
     threshold_recon_loss: float = _setting(
-        "Compression", "Stop only where recon_loss rises by more than this an epoch; less favours reconstruction.", 0.0
+        "Compression",
+        "Stop only where recon_loss rises by more than this an epoch; less favours reconstruction.",
+        0.0,
     )
     threshold_silhouette: float = _setting(
         "Compression", "The same for the Silhouette score; more favours clustering.", 0.0
@@ -168,12 +170,12 @@ class RunConfig:
 class Execution:
     """How and where a run is executed; none of it is part of what the run is."""
 
-    data_dir: Path | None = _setting("Execution", "Where datasets lie or are downloaded to [ALDVAE_DATA_DIR].", None)
+    data_dir: Path | None = _setting("Execution", "Where datasets lie or are downloaded to (or ALDVAE_DATA_DIR).", None)
     results_dir: Path = _setting("Execution", "Where run directories are made.", Path("runs"))
-    cache_dir: Path | None = _setting("Execution", "Where computed things are kept [ALDVAE_CACHE_DIR].", None)
+    cache_dir: Path | None = _setting("Execution", "Where computed things are kept (or ALDVAE_CACHE_DIR).", None)
     inception_weights: Path | None = _setting("Execution", "A file of pytorch-fid's Inception weights.", None)
     device: str = _setting("Execution", "auto, cpu, cuda, cuda:N or mps.", "auto")
-    threads: int | None = _setting("Execution", "CPU threads (default: torch's).", None)
+    threads: int | None = _setting("Execution", "CPU threads; without it 1 for digits, else as torch chooses.", None)
 
     def __post_init__(self) -> None:
         """Refuse a number of threads that makes no sense."""
@@ -190,7 +192,7 @@ class Execution:
 def resolve(kind: str, dataset: str, **given: Any) -> RunConfig:
     """Return the configuration of a run: what is `given` and not None, else the dataset's protocol."""
     known = protocol(dataset)
-    chosen = {
+    chosen: dict[str, Any] = {
         "network": known.network,
         "hidden_dim": known.hidden_dim,
         "init_dim": known.init_dims[0],

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from aldvae.compression.compressor import Compressor, Step
 from aldvae.config import Execution, RunConfig
+from aldvae.cpu import cpu_settings
 from aldvae.data import Dataset, load_dataset
 from aldvae.devices import pick_device
 from aldvae.files import rounded
@@ -28,7 +29,6 @@ from aldvae.protocol import protocol
 from aldvae.provenance import session
 from aldvae.runs import RunDirectory
 from aldvae.streams import generator, stream_seed
-from aldvae.threads import limited_threads
 
 
 class Observer:
@@ -142,7 +142,7 @@ def run(config: RunConfig, execution: Execution, observer: Observer | None = Non
     for warning in config.warnings():
         observer.note(warning)
     device = pick_device(execution.device)
-    with limited_threads(execution.threads) as threads:
+    with cpu_settings(execution.threads or protocol(config.dataset).threads) as threads:
         data = load_dataset(config.dataset, execution.data_directory, config.limit)
         evaluator, inputs = _prepare_metrics(config, execution, data, device, observer)
         directory.check(inputs)
@@ -192,9 +192,7 @@ def _resume(trainer: Trainer, directory: RunDirectory, observer: Observer) -> tu
     return checkpoint["epoch"], checkpoint["tables"]
 
 
-def _epoch(
-    epoch: int, trainer: Trainer, evaluator: Evaluator, directory: RunDirectory, observer: Observer
-) -> None:
+def _epoch(epoch: int, trainer: Trainer, evaluator: Evaluator, directory: RunDirectory, observer: Observer) -> None:
     begin = time.perf_counter()
     latent_dim, neurons = trainer.model.latent_dim, trainer.neurons
     train_loss = trainer.train_epoch(epoch)
@@ -202,11 +200,12 @@ def _epoch(
     trained = time.perf_counter()
     evaluation = evaluator.evaluate(trainer.model, epoch).rounded()
     measured = time.perf_counter()
-    row = {"epoch": epoch, "latent_dim": latent_dim, "train_loss": rounded(train_loss), **evaluation.metrics}
+    row: dict[str, Any] = {"epoch": epoch, "latent_dim": latent_dim, "train_loss": rounded(train_loss), **evaluation.metrics}
     row |= {"fid_features": trainer.config.fid_features, "fid_samples": evaluator.fid_samples}
     directory.append("metrics", [row])
     directory.append(
-        "latent", [{"epoch": epoch, "neuron": n, "kl": kl} for n, kl in zip(neurons, evaluation.kl, strict=True)]
+        "latent",
+        [{"epoch": epoch, "neuron": n, "kl": kl} for n, kl in zip(neurons, evaluation.kl, strict=True)],
     )
     seconds = {"train_seconds": round(trained - begin, 4), "metrics_seconds": round(measured - trained, 4)}
     directory.append("times", [{"epoch": epoch, **seconds}])

@@ -91,9 +91,7 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, parameters: list[nn.Param
                 )
 
 
-def _shrink(
-    layer: nn.Linear, name: str, dim: int, index: Tensor, optimizer: torch.optim.Optimizer | None
-) -> None:
+def _shrink(layer: nn.Linear, name: str, dim: int, index: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
     old: nn.Parameter = getattr(layer, name)
     index = index.to(old.device)
     # A new parameter rather than new data in the old one: autograd remembers the old one's shape for as long as

@@ -86,7 +86,14 @@ class PaperRule:
 
     def __post_init__(self) -> None:
         """Refuse settings that make no sense."""
-        smallest = {"patience": 1, "window": 2, "slow_window": 2, "step": 1, "slow_step": 1, "min_dim": SMALLEST_DIM}
+        smallest = {
+            "patience": 1,
+            "window": 2,
+            "slow_window": 2,
+            "step": 1,
+            "slow_step": 1,
+            "min_dim": SMALLEST_DIM,
+        }
         for name, least in smallest.items():
             if getattr(self, name) < least:
                 raise ConfigError(name, f"must be {least} or more, not {getattr(self, name)}")
@@ -130,9 +137,7 @@ class PaperRule:
         reason = self._reason(stop, slowed, remove, slopes, trend)
         return state, Decision(epoch, latent_dim, remove, stop, slowed, slopes, reason)
 
-    def _reason(
-        self, stop: bool, slowed: bool, remove: int, slopes: Mapping[str, float], trend: float | None
-    ) -> str:
+    def _reason(self, stop: bool, slowed: bool, remove: int, slopes: Mapping[str, float], trend: float | None) -> str:
         if stop:
             return f"the slopes of {', '.join(self.thresholds)} over {self.window} epochs are above their thresholds"
         if remove == 0:

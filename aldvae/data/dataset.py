@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,7 +27,7 @@ class Images:
         """The number of images."""
         return len(self.x)
 
-    def take(self, index: Sequence[int] | np.ndarray) -> Images:
+    def take(self, index: Tensor | np.ndarray) -> Images:
         """Return the images at `index`, in that order."""
         chosen = torch.as_tensor(index)
         return Images(self.x[chosen], self.labels[chosen])

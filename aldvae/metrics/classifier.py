@@ -12,10 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from aldvae.cpu import cpu_settings
 from aldvae.data.dataset import Dataset, Images
 from aldvae.files import write_atomically
 from aldvae.streams import generator, stream_seed
-from aldvae.threads import limited_threads
 
 # Part of the cache key: raise it whenever the network or its training changes.
 VERSION = 1
@@ -64,7 +64,7 @@ def load_classifier(data: Dataset, cache_dir: Path) -> tuple[nn.Module, str, flo
     path = cache_dir / "classifiers" / f"{data.name}-{_key(data)}.safetensors"
     accuracy = _restore(network, path)
     if accuracy is None:
-        with limited_threads(1):
+        with cpu_settings(1):
             accuracy = _train(network, data)
         header = {"accuracy": json.dumps(accuracy)}
         write_atomically(path, save(network.state_dict(), metadata=header))

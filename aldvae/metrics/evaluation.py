@@ -77,7 +77,9 @@ class Evaluator:
         """
         for option, wanted in (("fid_samples", fid_samples), ("silhouette_samples", silhouette_samples)):
             if wanted > len(validation) and (features is not None or option != "fid_samples"):
-                problem = f"{wanted} is more than the {len(validation)} validation images; use {len(validation)} or less"
+                problem = (
+                    f"{wanted} is more than the {len(validation)} validation images; use {len(validation)} or less"
+                )
                 raise ConfigError(option, problem)
         self.images = validation.x.to(device)
         self.features, self.n_clusters = features, n_clusters

@@ -19,7 +19,12 @@ FILE = "model.safetensors"
 
 def model_bytes(model: VAE, config: RunConfig, shape: tuple[int, ...]) -> bytes:
     """Return the content of a model file for `model`, trained as `config` on inputs of `shape`."""
-    header = {"network": config.network, "shape": shape, "hidden_dim": config.hidden_dim, "latent_dim": model.latent_dim}
+    header = {
+        "network": config.network,
+        "shape": shape,
+        "hidden_dim": config.hidden_dim,
+        "latent_dim": model.latent_dim,
+    }
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     content: bytes = save(weights, metadata={"aldvae": json.dumps(header)})
     return content

@@ -1,0 +1,52 @@
+"""What several tests need: real data or a reason to skip, a cache of their own, the command line in a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+Result = subprocess.CompletedProcess[str]
+Cli = Callable[..., Result]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache for this session, so that no test sees or leaves anything in the user's."""
+    directory = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALDVAE_CACHE_DIR", str(directory))
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of the real datasets; without one the test is skipped, or fails where they are required (CI)."""
+    named = os.environ.get("ALDVAE_DATA_DIR")
+    if named and Path(named).is_dir():
+        return Path(named)
+    reason = "ALDVAE_DATA_DIR names no folder with the real datasets"
+    if os.environ.get("ALDVAE_REQUIRE_DATA"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """Run `aldvae ARGS` in a process of its own, in an empty folder; keywords are environment variables."""
+
+    def run(*args: str | Path, **environment: str) -> Result:
+        return subprocess.run(
+            [sys.executable, "-m", "aldvae", *map(str, args)],
+            cwd=tmp_path,
+            env={**os.environ, "COLUMNS": "200", **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aldvae.compression.rules import METRICS, Decision, Observation, PaperRule, rule_class, slope
+from aldvae.errors import ConfigError
+
+Curves = Mapping[str, Callable[[int], float]]
+FALLING: Curves = {
+    "recon_loss": lambda e: 100.0 - e,
+    "silhouette": lambda e: -float(e),
+    "fid_recon": lambda e: 50.0 - e,
+    "fid_gen": lambda e: 80.0 - e,
+}
+
+
+def turning(at: int) -> Curves:
+    """All four metrics fall until epoch `at` and rise just as fast from there on."""
+    return dict.fromkeys(METRICS, lambda e: abs(float(e - at)))
+
+
+def replay(rule: PaperRule, curves: Curves, epochs: int, latent_dim: int = 100) -> list[Decision]:
+    """Feed a rule with hand-made curves, removing what it says; return its decisions."""
+    state, decisions = rule.init(), []
+    for epoch in range(1, epochs + 1):
+        state, decision = rule.adapt(state, epoch, latent_dim, {m: curve(epoch) for m, curve in curves.items()})
+        if decision is not None:
+            decisions.append(decision)
+            latent_dim -= 0 if decision.stop else decision.remove
+    return decisions
+
+
+def test_removes_five_every_five_epochs_while_nothing_rises() -> None:
+    decisions = replay(PaperRule(), FALLING, 40)
+    assert [(d.epoch, d.latent_dim, d.remove) for d in decisions] == [(5 * i, 105 - 5 * i, 5) for i in range(1, 9)]
+    assert not any(d.stop or d.slowed for d in decisions)
+
+
+def test_stops_exactly_where_all_four_slopes_turn_positive() -> None:
+    # Over the 20 epochs e-19..e the slope of |x - 30| is positive as soon as their middle, e - 9.5, is beyond 30.
+    decisions = replay(PaperRule(slow_window=2), turning(30), 60)
+    assert next(d.epoch for d in decisions if d.stop) == 40
+    assert all(value > 0 for value in next(d for d in decisions if d.stop).slopes.values())
+
+
+@pytest.mark.parametrize("holding", METRICS)
+def test_one_metric_alone_holds_the_stop(holding: str) -> None:
+    decisions = replay(PaperRule(), {**turning(0), holding: lambda e: -float(e)}, 60)
+    assert not any(d.stop for d in decisions)
+    assert holding in decisions[-1].reason
+
+
+def test_never_stops_before_a_full_window() -> None:
+    rising: Curves = dict.fromkeys(METRICS, float)
+    assert [d.epoch for d in replay(PaperRule(patience=1, window=20), rising, 25) if d.stop][0] == 20
+    assert [d.epoch for d in replay(PaperRule(patience=1, window=7), rising, 25) if d.stop][0] == 7
+
+
+def test_slows_down_once_and_for_good() -> None:
+    # The Silhouette score rises from epoch 11 to 30 and falls before and after.
+    curves = {**FALLING, "silhouette": lambda e: float(e if 10 < e <= 30 else -e)}
+    decisions = replay(PaperRule(), curves, 80)
+    slowed = [d.epoch for d in decisions if d.slowed]
+    assert len(slowed) == 1
+    assert all(d.remove == (5 if d.epoch < slowed[0] else 1) for d in decisions)
+
+
+def test_does_not_slow_down_before_a_full_slow_window() -> None:
+    curves = {**FALLING, "silhouette": float}
+    assert [d.epoch for d in replay(PaperRule(), curves, 20) if d.slowed] == [10]
+
+
+def test_a_constant_metric_has_slope_zero_and_does_not_stop() -> None:
+    constant: Curves = dict.fromkeys(METRICS, lambda _: 0.1)
+    decisions = replay(PaperRule(), constant, 40)
+    assert not any(d.stop or d.slowed for d in decisions)
+    assert set(decisions[-1].slopes.values()) == {0.0}
+
+
+@given(
+    latent_dim=st.integers(2, 40), step=st.integers(1, 9), min_dim=st.integers(2, 6), patience=st.integers(1, 6)
+)
+def test_never_goes_below_the_smallest_size(latent_dim: int, step: int, min_dim: int, patience: int) -> None:
+    decisions = replay(PaperRule(step=step, min_dim=min_dim, patience=patience), FALLING, 60, max(latent_dim, min_dim))
+    assert all(d.latent_dim - d.remove >= min_dim for d in decisions)
+    assert decisions[-1].remove == min(step, decisions[-1].latent_dim - min_dim)
+
+
+def test_reports_the_slopes_it_saw() -> None:
+    curves: Curves = {
+        "recon_loss": lambda e: 3.0 * e,
+        "silhouette": lambda e: -0.5 * e,
+        "fid_recon": lambda e: 2.0 * e,
+        "fid_gen": lambda _: 1.0,
+    }
+    decision = replay(PaperRule(), curves, 20)[-1]
+    assert dict(decision.slopes) == pytest.approx(
+        {"recon_loss": 3.0, "silhouette": -0.5, "fid_recon": 2.0, "fid_gen": 0.0}
+    )
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=25, max_size=25))
+def test_slope_is_that_of_polyfit(values: list[float]) -> None:
+    history = tuple(Observation(e, {"fid_gen": v}) for e, v in enumerate(values, start=1))
+    expected = np.polyfit(np.arange(6, 26), values[5:], 1)[0]
+    assert slope(history, "fid_gen", 25, 20) == pytest.approx(expected, abs=1e-6)
+
+
+def test_slope_is_per_epoch_when_epochs_are_left_out() -> None:
+    history = tuple(Observation(e, {"silhouette": 2.0 * e}) for e in range(1, 40, 3))
+    assert slope(history, "silhouette", 37, 20) == pytest.approx(2.0)
+
+
+def test_thresholds_favour_reconstruction_or_clustering() -> None:
+    slow_rise: Curves = dict.fromkeys(METRICS, lambda e: 0.01 * e)
+    strict = PaperRule(thresholds={**dict.fromkeys(METRICS, 0.0), "recon_loss": 0.1})
+    assert any(d.stop for d in replay(PaperRule(), slow_rise, 40))
+    assert not any(d.stop for d in replay(strict, slow_rise, 40))
+    falling_recon = {**slow_rise, "recon_loss": lambda e: -0.01 * e}
+    careful = PaperRule(thresholds={**dict.fromkeys(METRICS, 0.0), "recon_loss": -0.1})
+    without = PaperRule(thresholds={**dict.fromkeys(METRICS, 0.0), "recon_loss": float("-inf")})
+    assert not any(d.stop for d in replay(PaperRule(), falling_recon, 40))
+    assert any(d.stop for d in replay(careful, falling_recon, 40))
+    assert any(d.stop for d in replay(without, falling_recon, 40))
+
+
+def test_decides_without_fid_when_it_is_not_asked_for() -> None:
+    rule = PaperRule(thresholds={"recon_loss": 0.0, "silhouette": 0.0})
+    curves: Curves = {"recon_loss": float, "silhouette": float}
+    stopped = next(d for d in replay(rule, curves, 40) if d.stop)
+    assert set(stopped.slopes) == {"recon_loss", "silhouette"}
+
+
+def test_a_missing_metric_is_an_error() -> None:
+    rule = PaperRule()
+    with pytest.raises(KeyError, match="fid_gen"):
+        rule.adapt(rule.init(), 1, 10, {"recon_loss": 1.0, "silhouette": 0.0, "fid_recon": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("patience", 0), ("window", 1), ("slow_window", -1), ("step", 0), ("slow_step", 0), ("min_dim", 1)],
+)
+def test_senseless_settings_name_their_option(setting: str, value: int) -> None:
+    with pytest.raises(ConfigError, match="--" + setting.replace("_", "-")):
+        PaperRule(**{setting: value})  # type: ignore[arg-type]
+
+
+def test_a_threshold_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--threshold-silhouette"):
+        PaperRule(thresholds={"silhouette": float("nan")})
+
+
+def test_unknown_rule_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean paper"):
+        rule_class("papr")
