@@ -18,9 +18,10 @@ from aldvae.config import Execution, RunConfig
 from aldvae.cpu import cpu_settings
 from aldvae.data import Dataset, load_dataset
 from aldvae.devices import pick_device
+from aldvae.errors import ConfigError
 from aldvae.files import rounded
 from aldvae.metrics.evaluation import Evaluation, Evaluator, require_finite
-from aldvae.metrics.features import load_features
+from aldvae.metrics.features import Features, load_features
 from aldvae.models import build_vae
 from aldvae.models.storage import model_bytes
 from aldvae.models.vae import kl_divergence, recon_loss
@@ -139,17 +140,19 @@ def run(config: RunConfig, execution: Execution, observer: Observer | None = Non
     directory.check()
     if directory.finished:
         return Outcome(directory.path, directory.summary(), skipped=True)
-    for warning in config.warnings():
-        observer.note(warning)
     device = pick_device(execution.device)
     with cpu_settings(execution.threads or protocol(config.dataset).threads) as threads:
         data = load_dataset(config.dataset, execution.data_directory, config.limit)
-        evaluator, inputs = _prepare_metrics(config, execution, data, device, observer)
+        check_samples(config, data)
+        features = _load_features(config, execution, data, device)
+        inputs = {"data": data.fingerprint, "features": features.identity if features else "none"}
         directory.check(inputs)
-        trainer = Trainer(config, data, device)
+        trainer, evaluator = Trainer(config, data, device), _make_evaluator(config, data, features, device)
         done, tables = _resume(trainer, directory, observer)
         directory.begin(inputs, session(device, threads, done + 1))
         directory.restore_tables(tables)
+        for note in [*config.warnings(), *([features.note] if features else [])]:
+            observer.note(note)
         observer.started(config, done + 1)
         for epoch in range(done + 1, config.epochs + 1):
             _epoch(epoch, trainer, evaluator, directory, observer)
@@ -158,15 +161,22 @@ def run(config: RunConfig, execution: Execution, observer: Observer | None = Non
     return Outcome(directory.path, directory.summary(), skipped=False)
 
 
-def _prepare_metrics(
-    config: RunConfig, execution: Execution, data: Dataset, device: torch.device, observer: Observer
-) -> tuple[Evaluator, dict[str, str]]:
-    """Return the evaluator, and what the run's numbers depend on beside its settings."""
+def check_samples(config: RunConfig, data: Dataset) -> None:
+    """Raise `ConfigError` where the validation images are fewer than a metric asks for."""
+    there = len(data.validation)
+    for option in ("fid_samples", "silhouette_samples"):
+        wanted = getattr(config, option)
+        if wanted > there and (option != "fid_samples" or config.fid_features != "none"):
+            raise ConfigError(option, f"{wanted} is more than the {there} validation images; use {there} or less")
+
+
+def _load_features(config: RunConfig, execution: Execution, data: Dataset, device: torch.device) -> Features | None:
     cache_dir = execution.cache_dir or default_cache_dir()
-    features = load_features(config.fid_features, data, cache_dir, execution.inception_weights, device)
-    if features is not None:
-        observer.note(f"Fréchet distances use {features.note}")
-    evaluator = Evaluator(
+    return load_features(config.fid_features, data, cache_dir, execution.inception_weights, device)
+
+
+def _make_evaluator(config: RunConfig, data: Dataset, features: Features | None, device: torch.device) -> Evaluator:
+    return Evaluator(
         data.validation,
         features,
         n_clusters=protocol(config.dataset).n_clusters,
@@ -175,7 +185,6 @@ def _prepare_metrics(
         seed=config.seed,
         device=device,
     )
-    return evaluator, {"data": data.fingerprint, "features": features.identity if features else "none"}
 
 
 def _resume(trainer: Trainer, directory: RunDirectory, observer: Observer) -> tuple[int, dict[str, str]]:
@@ -200,7 +209,12 @@ def _epoch(epoch: int, trainer: Trainer, evaluator: Evaluator, directory: RunDir
     trained = time.perf_counter()
     evaluation = evaluator.evaluate(trainer.model, epoch).rounded()
     measured = time.perf_counter()
-    row: dict[str, Any] = {"epoch": epoch, "latent_dim": latent_dim, "train_loss": rounded(train_loss), **evaluation.metrics}
+    row: dict[str, Any] = {
+        "epoch": epoch,
+        "latent_dim": latent_dim,
+        "train_loss": rounded(train_loss),
+        **evaluation.metrics,
+    }
     row |= {"fid_features": trainer.config.fid_features, "fid_samples": evaluator.fid_samples}
     directory.append("metrics", [row])
     directory.append(

@@ -82,9 +82,7 @@ def test_a_constant_metric_has_slope_zero_and_does_not_stop() -> None:
     assert set(decisions[-1].slopes.values()) == {0.0}
 
 
-@given(
-    latent_dim=st.integers(2, 40), step=st.integers(1, 9), min_dim=st.integers(2, 6), patience=st.integers(1, 6)
-)
+@given(latent_dim=st.integers(2, 40), step=st.integers(1, 9), min_dim=st.integers(2, 6), patience=st.integers(1, 6))
 def test_never_goes_below_the_smallest_size(latent_dim: int, step: int, min_dim: int, patience: int) -> None:
     decisions = replay(PaperRule(step=step, min_dim=min_dim, patience=patience), FALLING, 60, max(latent_dim, min_dim))
     assert all(d.latent_dim - d.remove >= min_dim for d in decisions)

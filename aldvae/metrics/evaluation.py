@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aldvae.data.dataset import Images
-from aldvae.errors import ConfigError, DivergedError
+from aldvae.errors import DivergedError
 from aldvae.files import rounded
 from aldvae.metrics.clustering import silhouette
 from aldvae.metrics.features import Features
@@ -71,16 +71,7 @@ class Evaluator:
         seed: int,
         device: torch.device,
     ) -> None:
-        """Fix the images behind the Fréchet distances (the first `fid_samples` of the validation images).
-
-        Raises `ConfigError` where there are fewer validation images than `fid_samples` or `silhouette_samples`.
-        """
-        for option, wanted in (("fid_samples", fid_samples), ("silhouette_samples", silhouette_samples)):
-            if wanted > len(validation) and (features is not None or option != "fid_samples"):
-                problem = (
-                    f"{wanted} is more than the {len(validation)} validation images; use {len(validation)} or less"
-                )
-                raise ConfigError(option, problem)
+        """Fix the images behind the Fréchet distances: the first `fid_samples` of the validation images."""
         self.images = validation.x.to(device)
         self.features, self.n_clusters = features, n_clusters
         self.fid_samples, self.silhouette_samples = fid_samples, silhouette_samples

@@ -40,7 +40,7 @@ def _classifier(data: Dataset, cache_dir: Path, weights: Path | None, device: to
     from aldvae.metrics.classifier import load_classifier
 
     network, identity, accuracy = load_classifier(data, cache_dir)
-    note = f"classifier features of a network with {accuracy:.1%} validation accuracy"
+    note = f"Fréchet distances use classifier features of a network with {accuracy:.1%} validation accuracy"
     return Features("classifier", network.to(device), identity, 1000, note)
 
 
@@ -48,7 +48,9 @@ def _inception(data: Dataset, cache_dir: Path, weights: Path | None, device: tor
     from aldvae.metrics.inception import load_inception
 
     network, identity = load_inception(weights)
-    return Features("inception", network.to(device), identity, 50, "pytorch-fid's Inception features, 2048 wide")
+    return Features(
+        "inception", network.to(device), identity, 50, "Fréchet distances use pytorch-fid's Inception features: the FID"
+    )
 
 
 Loader = Callable[[Dataset, Path, Path | None, torch.device], Features]

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aldvae import __version__
+from aldvae.config import Execution, RunConfig, flag, settings
+from tests.conftest import Cli
+
+TINY = ("--limit=200", "--epochs=4", "--patience=2", "--fid-samples=50", "--silhouette-samples=50", "--hidden-dim=16")
+
+
+def test_finds_a_size_and_says_where_everything_lies(cli: Cli, tmp_path: Path) -> None:
+    result = cli("adaptive", *TINY)
+    assert result.returncode == 0, result.stderr
+    assert "did not stop within 4 epochs; 22 was reached" in result.stdout
+    for line in result.stdout.splitlines()[1:]:
+        assert (tmp_path / line.split()[1]).is_file()
+    assert "size 27" in result.stderr
+    assert "--window 20 is longer than --epochs 4" in result.stderr
+
+    (tmp_path / re.findall(r"\S+\.png", result.stdout)[0]).unlink()
+    again = cli("adaptive", *TINY)
+    assert again.stdout == result.stdout
+    assert "finished before" in again.stderr
+
+
+def test_says_the_size_found(cli: Cli) -> None:
+    always = [f"--threshold-{metric}=-inf" for metric in ("recon-loss", "silhouette", "fid-recon", "fid-gen")]
+    found = cli("adaptive", *TINY, "--window=3", *always)
+    assert "Latent size 27, found at epoch 4 of 4" in found.stdout
+    assert "epoch 4: size 27 is final" in found.stderr
+    would = cli("adaptive", *TINY, "--window=3", *always, "--no-stop")
+    assert "Would have stopped at latent size 27" in would.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--dataset=mnits"], "--dataset mnits is not known; did you mean mnist?"),
+        (["--rule=papre"], "--rule papre is not known; did you mean paper?"),
+        (["--epochs=0"], "--epochs must be 1 or more"),
+        (["--epochs=many"], "--epochs"),
+        (["--init-dim=1"], "--init-dim must be 2 or more"),
+        (["--init-dim=4", "--min-dim=8"], "--init-dim 4 is below"),
+        (["--limit=-5"], "--limit must be 2 or more"),
+        (["--limit=99999"], "--limit 99999 is more than the 1797"),
+        (["--silhouette-samples=600"], "--silhouette-samples 600 is more than the 539"),
+        (["--limit=100"], "--fid-samples 500 is more than the 30"),
+        (["--no-such-option"], "--no-such-option"),
+        (["--device=cuda:99"], "--device cuda:99 was asked for"),
+        (["--threads=0"], "--threads must be 1"),
+        (["--dataset=mnist", "--fid-features=none", "--data-dir=nowhere"], "--data-dir nowhere does not exist"),
+        (["--fid-features=inception", "--inception-weights=nowhere.pth"], "--inception-weights nowhere.pth"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(cli: Cli, tmp_path: Path, arguments: list[str], named: str) -> None:
+    result = cli("adaptive", *arguments)
+    assert result.returncode == 2
+    (line,) = [line for line in result.stderr.splitlines() if line]
+    assert line.startswith("aldvae: ")
+    assert named in line
+    assert result.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_results_directory_is_one_line(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    result = cli("adaptive", *TINY, "--results-dir=taken", "--fid-features=none")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("aldvae: --results-dir taken")
+    assert "Traceback" not in result.stderr
+
+
+def test_a_run_that_diverges_names_the_epoch(cli: Cli) -> None:
+    result = cli("adaptive", *TINY, "--lr=1e30", "--fid-features=none")
+    assert result.returncode == 1
+    assert re.search(r"aldvae: epoch \d: \w+ is (nan|inf)", result.stderr)
+    assert "Traceback" not in result.stderr
+
+
+def test_help_names_every_option(cli: Cli) -> None:
+    text = cli("adaptive", "--help").stdout
+    for declared in (RunConfig, Execution):
+        for setting in settings(declared):
+            assert flag(setting.name) in text
+            assert setting.metadata["panel"] in text
+
+
+def test_version_and_bare_call(cli: Cli) -> None:
+    assert cli("--version").stdout.strip() == __version__
+    assert "adaptive" in cli().stdout
+
+
+def test_help_and_bad_input_do_not_wait_for_torch() -> None:
+    code = "import sys, aldvae.cli; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aldvae.config import Execution, RunConfig, resolve, settings
+from aldvae.errors import ConfigError
+
+
+def test_what_is_not_given_comes_from_the_protocol() -> None:
+    config = resolve("adaptive", "mnist")
+    assert (config.init_dim, config.epochs, config.hidden_dim, config.batch_size) == (100, 200, 400, 64)
+    assert (config.select, config.rule, config.fid_features) == ("random", "paper", "inception")
+    assert (config.patience, config.window, config.slow_window, config.step) == (5, 20, 10, 5)
+    assert resolve("adaptive", "mnist", epochs=7, limit=None).epochs == 7
+
+
+@given(
+    changes=st.fixed_dictionaries(
+        {},
+        optional={
+            "seed": st.integers(0, 2**40),
+            "epochs": st.integers(1, 500),
+            "beta": st.floats(0, 8),
+            "stop": st.booleans(),
+            "threshold_fid_gen": st.floats(allow_nan=False),
+            "limit": st.integers(2, 1000),
+            "select": st.sampled_from(["random", "kl", "last"]),
+        },
+    )
+)
+def test_survives_json_and_has_a_name_of_its_own(changes: dict[str, Any]) -> None:
+    config = resolve("adaptive", "digits", **changes)
+    assert RunConfig.from_json(json.loads(json.dumps(config.to_json(), allow_nan=False))) == config
+    if config != resolve("adaptive", "digits"):
+        assert config.name != resolve("adaptive", "digits").name
+
+
+def test_every_setting_changes_the_name() -> None:
+    config = resolve("adaptive", "digits")
+    other: dict[str, Any] = {"dataset": "mnist", "limit": 50, "fid_features": "none", "select": "kl", "stop": False}
+    only_one = {"rule", "network"}
+    for setting in settings(RunConfig):
+        if setting.name not in only_one:
+            value = other[setting.name] if setting.name in other else getattr(config, setting.name) + 1
+            assert replace(config, **{setting.name: value}).name != config.name, setting.name
+
+
+def test_the_command_makes_the_same_run() -> None:
+    config = resolve("adaptive", "digits", stop=False, limit=100, threshold_recon_loss=-0.5, lr=0.01)
+    words = config.command.split()
+    assert words[:2] == ["aldvae", "adaptive"]
+    assert "--no-stop" in words
+    assert words[words.index("--limit") + 1] == "100"
+    assert words[words.index("--threshold-recon-loss") + 1] == "-0.5"
+    assert not any("/" in word for word in words)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "mnits"}, "--dataset mnits is not known; did you mean mnist"),
+        ({"rule": "papre"}, "--rule papre is not known; did you mean paper"),
+        ({"select": "klm"}, "did you mean kl"),
+        ({"fid_features": "incepton"}, "did you mean inception"),
+        ({"network": "mpl"}, "did you mean mlp"),
+        ({"init_dim": 1}, "--init-dim must be 2 or more, not 1"),
+        ({"init_dim": 5, "min_dim": 6}, "--init-dim 5 is below the smallest size, --min-dim 6"),
+        ({"epochs": 0}, "--epochs must be 1 or more"),
+        ({"epochs": -3}, "--epochs must be 1 or more"),
+        ({"patience": 0}, "--patience must be 1 or more"),
+        ({"window": 1}, "--window must be 2 or more"),
+        ({"limit": 0}, "--limit must be 2 or more"),
+        ({"seed": -1}, "--seed must be 0 or more"),
+        ({"lr": 0.0}, "--lr must be a positive number"),
+        ({"lr": float("nan")}, "--lr must be a positive number"),
+        ({"beta": -1.0}, "--beta must be zero or a positive number"),
+        ({"batch_size": 0}, "--batch-size must be 1 or more"),
+        ({"fid_samples": 1}, "--fid-samples must be 2 or more"),
+        ({"silhouette_samples": 10}, "--silhouette-samples must be 11 or more"),
+        ({"threshold_silhouette": float("nan")}, "--threshold-silhouette must be a number"),
+    ],
+)
+def test_what_makes_no_sense_names_the_option(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve("adaptive", changes.pop("dataset", "digits"), **changes)
+
+
+def test_threads_must_make_sense() -> None:
+    with pytest.raises(ConfigError, match="--threads must be 1 to 1024"):
+        Execution(threads=0)
+
+
+def test_warns_of_what_is_probably_not_meant() -> None:
+    assert "cannot stop" in resolve("adaptive", "digits", epochs=10).warnings()[0]
+    assert "recon_loss and silhouette alone" in resolve("adaptive", "digits", fid_features="none").warnings()[0]
+    assert resolve("adaptive", "digits").warnings() == []
+
+
+def test_the_data_directory_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALDVAE_DATA_DIR", "/elsewhere")
+    assert Execution().data_directory == Path("/elsewhere")
+    assert Execution(data_dir=Path("/here")).data_directory == Path("/here")

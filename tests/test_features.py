@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pytorch_fid import fid_score, inception
+
+from aldvae.config import FID_FEATURES
+from aldvae.data import load_dataset
+from aldvae.errors import ConfigError
+from aldvae.metrics.features import FEATURES, load_features
+from aldvae.metrics.inception import load_inception
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of seeded random weights of pytorch-fid's own architecture; the real ones need a network."""
+    path = tmp_path_factory.mktemp("weights") / "random.pth"
+    states: list[dict[str, torch.Tensor]] = []
+    torch.manual_seed(0)
+    with (
+        patch.object(inception, "load_state_dict_from_url", lambda *_, **__: {}),
+        patch.object(torch.nn.Module, "load_state_dict", lambda self, _: states.append(self.state_dict())),
+    ):
+        inception.fid_inception_v3()
+    torch.save(states[0], path)
+    return path
+
+
+def test_the_features_are_those_of_the_options() -> None:
+    assert tuple(FEATURES) == FID_FEATURES
+
+
+def test_inception_path_equals_pytorch_fids_own(weights: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    gray = random.integers(0, 256, (6, 28, 28), dtype=np.uint8)
+    files = []
+    for i, image in enumerate(gray):
+        files.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray(image).save(files[-1])
+    state = torch.load(weights, weights_only=True)
+    with patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):
+        theirs = inception.InceptionV3([3])
+    expected = fid_score.get_activations(files, theirs, batch_size=6, num_workers=0)
+
+    data = load_dataset("digits")
+    features = load_features("inception", data, tmp_path, weights, CPU)
+    assert features is not None
+    ours = features(torch.from_numpy(gray).unsqueeze(1).float() / 255)
+    assert ours.shape == (6, 2048)
+    error = np.linalg.norm(ours.numpy() - expected) / np.linalg.norm(expected)
+    assert error < 1e-5
+
+
+def test_weights_that_are_missing_damaged_or_of_another_network(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--inception-weights .* does not exist"):
+        load_inception(tmp_path / "missing.pth")
+    damaged = tmp_path / "damaged.pth"
+    damaged.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(ConfigError, match="is damaged"):
+        load_inception(damaged)
+    other = tmp_path / "other.pth"
+    torch.save(torch.nn.Linear(2, 2).state_dict(), other)
+    with pytest.raises(ConfigError, match="does not hold weights"):
+        load_inception(other)
+
+
+def test_without_weights_it_says_where_to_put_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(inception, "FID_WEIGHTS_URL", "http://127.0.0.1:9/weights-6726825d.pth")
+    with pytest.raises(ConfigError, match=r"put the file at .*checkpoints/weights-6726825d\.pth"):
+        load_inception(None)
+    place = tmp_path / "checkpoints" / "weights-6726825d.pth"
+    place.write_bytes(b"not what was meant")
+    with pytest.raises(ConfigError, match="is damaged .*6726825d"):
+        load_inception(None)
+
+
+def test_classifier_is_trained_once_and_the_same_each_time(tmp_path: Path) -> None:
+    data = load_dataset("digits")
+    first = load_features("classifier", data, tmp_path / "a", None, CPU)
+    files = list((tmp_path / "a").rglob("*.safetensors"))
+    written = [file.stat().st_mtime_ns for file in files]
+    again = load_features("classifier", data, tmp_path / "a", None, CPU)
+    elsewhere = load_features("classifier", data, tmp_path / "b", None, CPU)
+    assert first is not None
+    assert again is not None
+    assert elsewhere is not None
+    assert [file.stat().st_mtime_ns for file in files] == written
+    assert first.identity == again.identity == elsewhere.identity
+    images = data.validation.x[:50].float() / 255
+    assert torch.equal(first(images), elsewhere(images))
+    assert first(images).shape == (50, 64)
+    assert "9" in first.note, first.note
+
+
+def test_a_damaged_classifier_is_made_anew(tmp_path: Path) -> None:
+    data = load_dataset("digits", limit=200)
+    first = load_features("classifier", data, tmp_path, None, CPU)
+    (file,) = tmp_path.rglob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:100])
+    again = load_features("classifier", data, tmp_path, None, CPU)
+    assert first is not None
+    assert again is not None
+    assert again.identity == first.identity
+
+
+def test_another_subset_has_a_classifier_of_its_own(tmp_path: Path) -> None:
+    for limit in (200, 201):
+        load_features("classifier", load_dataset("digits", limit=limit), tmp_path, None, CPU)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+
+
+def test_features_do_not_depend_on_the_batch_size(tmp_path: Path) -> None:
+    data = load_dataset("digits", limit=200)
+    features = load_features("classifier", data, tmp_path, None, CPU)
+    assert features is not None
+    images = data.validation.x.float() / 255
+    one_by_one = torch.cat([features(image) for image in images.split(1)])
+    torch.testing.assert_close(one_by_one, features(images), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+
+from aldvae.config import Execution, resolve
+from aldvae.figures import draw_overview
+from aldvae.training import run
+from tests.test_training import TINY
+
+
+@pytest.mark.parametrize("features", ["classifier", "none"])
+def test_the_overview_is_the_same_each_time(tmp_path: Path, features: str) -> None:
+    config = resolve("adaptive", "digits", **{**TINY, "fid_features": features})
+    directory = run(config, Execution(results_dir=tmp_path)).path
+    first = draw_overview(directory).read_bytes()
+    assert draw_overview(directory).read_bytes() == first
+    picture = imread(directory / "overview.png")
+    assert picture.shape[:2] == (1170, 1300)
+    assert picture[..., :3].std() > 0.05
+
+
+def test_reads_tables_and_json_alone(tmp_path: Path) -> None:
+    directory = run(resolve("adaptive", "digits", **TINY), Execution(results_dir=tmp_path)).path
+    (directory / "model.safetensors").unlink()
+    assert draw_overview(directory).exists()

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import aldvae
+from aldvae.compression.compressor import Step
+from aldvae.config import Execution, RunConfig, resolve
+from aldvae.data import load_dataset
+from aldvae.errors import AldvaeError, ConfigError, DivergedError
+from aldvae.metrics.evaluation import Evaluator
+from aldvae.runs import COLUMNS, RunDirectory
+from aldvae.training import Observer, Trainer, run
+
+TINY: dict[str, Any] = {
+    "limit": 200,
+    "epochs": 6,
+    "patience": 2,
+    "hidden_dim": 16,
+    "init_dim": 14,
+    "fid_samples": 50,
+    "silhouette_samples": 50,
+}
+# Times differ from run to run; everything else must not.
+SAME = ("config.json", "metrics.csv", "latent.csv", "decisions.csv")
+
+
+def tiny(**changes: Any) -> RunConfig:
+    return resolve("adaptive", "digits", **{**TINY, **changes})
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    summary = json.loads((directory / "summary.json").read_text())
+    kept = {name: value for name, value in summary.items() if not name.endswith("_seconds")}
+    return {name: (directory / name).read_bytes() for name in SAME} | {"summary": json.dumps(kept).encode()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(tiny(), Execution(results_dir=tmp_path_factory.mktemp("undisturbed"))).path
+
+
+class Interrupt(Observer):
+    """Interrupts a run after an epoch, or notes what it is told."""
+
+    def __init__(self, after: int = 0) -> None:
+        self.after, self.epochs, self.notes = after, list[int](), list[str]()
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def epoch_done(self, row: dict[str, Any], step: Step | None) -> None:  # noqa: ARG002
+        self.epochs.append(row["epoch"])
+        if row["epoch"] == self.after:
+            raise KeyboardInterrupt
+
+
+def test_leaves_what_the_design_asks_for(undisturbed: Path) -> None:
+    metrics = pd.read_csv(undisturbed / "metrics.csv")
+    assert tuple(metrics.columns) == COLUMNS["metrics"]
+    assert metrics["epoch"].tolist() == list(range(1, 7))
+    assert metrics["latent_dim"].tolist() == [14, 14, 9, 9, 4, 4]
+    assert set(metrics["fid_features"]) == {"classifier"}
+    assert set(metrics["fid_samples"]) == {50}
+    latent = pd.read_csv(undisturbed / "latent.csv")
+    assert latent.groupby("epoch")["neuron"].count().tolist() == metrics["latent_dim"].tolist()
+    assert np.allclose(latent.groupby("epoch")["kl"].sum(), metrics["kl"], rtol=1e-5)
+    decisions = pd.read_csv(undisturbed / "decisions.csv")
+    assert decisions["epoch"].tolist() == [2, 4, 6]
+    gone = [int(n) for cell in decisions["removed"] for n in cell.split()]
+    assert len(gone) == len(set(gone)) == 12
+    for decision in decisions.itertuples():
+        after = latent[latent["epoch"] > decision.epoch]["neuron"]
+        assert not set(after) & {int(n) for n in str(decision.removed).split()}
+    assert tuple(pd.read_csv(undisturbed / "times.csv").columns) == COLUMNS["times"]
+    assert not (undisturbed / "checkpoint.pt").exists()
+
+
+def test_names_no_path_outside_its_directory(undisturbed: Path) -> None:
+    for file in undisturbed.iterdir():
+        content = file.read_bytes()
+        for outside in (str(undisturbed.parent), str(Path.home()), os.getcwd(), sys.prefix):  # noqa: PTH109
+            assert outside.encode() not in content, (file, outside)
+
+
+def test_same_seed_same_results_another_seed_others(undisturbed: Path, tmp_path: Path) -> None:
+    again = run(tiny(), Execution(results_dir=tmp_path)).path
+    assert again.name == undisturbed.name
+    assert contents(again) == contents(undisturbed)
+    other = run(tiny(seed=1), Execution(results_dir=tmp_path)).path
+    assert (other / "metrics.csv").read_bytes() != (undisturbed / "metrics.csv").read_bytes()
+
+
+@pytest.mark.parametrize("metrics", [{"fid_features": "none"}, {"fid_samples": 40, "silhouette_samples": 30}])
+def test_metrics_do_not_touch_training(undisturbed: Path, tmp_path: Path, metrics: dict[str, Any]) -> None:
+    other = run(tiny(**metrics), Execution(results_dir=tmp_path)).path
+    losses = [pd.read_csv(path / "metrics.csv")["train_loss"].tolist() for path in (undisturbed, other)]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("after", range(1, 7))
+def test_resumes_where_it_was(undisturbed: Path, tmp_path: Path, after: int) -> None:
+    execution = Execution(results_dir=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny(), execution, Interrupt(after))
+    directory = tmp_path / tiny().name
+    # What a kill in the middle of the next epoch could leave behind.
+    with (directory / "metrics.csv").open("a") as file:
+        file.write(f"{after + 1},14,9.9,torn")
+    rest = Interrupt()
+    assert contents(run(tiny(), execution, rest).path) == contents(undisturbed)
+    assert rest.epochs == list(range(after + 1, 7))
+    sessions = json.loads((directory / "provenance.json").read_text())["sessions"]
+    assert [session["first_epoch"] for session in sessions] == [1, after + 1]
+
+
+def test_a_finished_run_is_left_alone(undisturbed: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in undisturbed.iterdir()}
+    seen = Interrupt()
+    outcome = run(tiny(), Execution(results_dir=undisturbed.parent), seen)
+    assert outcome.skipped
+    assert seen.epochs == []
+    assert {file: file.stat().st_mtime_ns for file in undisturbed.iterdir()} == before
+
+
+def test_a_damaged_checkpoint_is_said_and_begun_again(undisturbed: Path, tmp_path: Path) -> None:
+    execution = Execution(results_dir=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny(), execution, Interrupt(3))
+    checkpoint = tmp_path / tiny().name / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    seen = Interrupt()
+    assert contents(run(tiny(), execution, seen).path) == contents(undisturbed)
+    assert any("checkpoint is damaged" in note for note in seen.notes)
+
+
+@pytest.mark.parametrize("kills", [3])
+def test_survives_sigkill_at_any_moment(undisturbed: Path, tmp_path: Path, kills: int) -> None:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
+    command = [sys.executable, "-m", "aldvae", "adaptive", *options, f"--results-dir={tmp_path}"]
+    directory, random = tmp_path / undisturbed.name, np.random.default_rng()
+    for _ in range(kills):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not (directory / "metrics.csv").exists():
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, check=True, capture_output=True)
+    assert contents(directory) == contents(undisturbed)
+
+
+def test_the_model_loads_with_one_call_and_is_the_trained_one(undisturbed: Path, tmp_path: Path) -> None:
+    model = aldvae.load(undisturbed)
+    assert model.latent_dim == json.loads((undisturbed / "summary.json").read_text())["latent_dim"] == 2
+    assert not model.training
+    # No removal follows the fifth epoch, so the model that is left is the one that was measured.
+    path = run(tiny(epochs=5, fid_features="none"), Execution(results_dir=tmp_path)).path
+    validation, cpu = load_dataset("digits", limit=200).validation, torch.device("cpu")
+    evaluator = Evaluator(validation, None, n_clusters=10, fid_samples=50, silhouette_samples=50, seed=0, device=cpu)
+    measured = evaluator.evaluate(aldvae.load(path / "model.safetensors"), 5).rounded().metrics
+    row = pd.read_csv(path / "metrics.csv").iloc[-1]
+    assert {name: row[name] for name in measured} == pytest.approx(measured, rel=1e-5)
+
+
+def test_a_model_that_is_not_there_or_damaged(undisturbed: Path, tmp_path: Path) -> None:
+    with pytest.raises(AldvaeError, match="does not exist"):
+        aldvae.load(tmp_path)
+    damaged = tmp_path / "model.safetensors"
+    damaged.write_bytes((undisturbed / "model.safetensors").read_bytes()[:200])
+    with pytest.raises(AldvaeError, match="damaged"):
+        aldvae.load(damaged)
+
+
+def test_no_stop_goes_down_to_two_and_tells_where_it_would_have_stopped(tmp_path: Path) -> None:
+    # With these thresholds the rule stops as soon as its window is full.
+    always = {f"threshold_{m}": float("-inf") for m in ("recon_loss", "silhouette", "fid_recon", "fid_gen")}
+    stopping = tiny(window=4, epochs=10, **always)
+    stopped = run(stopping, Execution(results_dir=tmp_path)).summary
+    assert (stopped["stop_epoch"], stopped["stop_latent_dim"], stopped["latent_dim"]) == (4, 9, 9)
+    gone_on = run(replace(stopping, stop=False), Execution(results_dir=tmp_path))
+    assert (gone_on.summary["stop_epoch"], gone_on.summary["stop_latent_dim"]) == (4, 9)
+    assert gone_on.summary["latent_dim"] == 2
+    decisions = pd.read_csv(gone_on.path / "decisions.csv")
+    assert decisions["action"].tolist()[:2] == ["remove", "would stop"]
+
+
+def test_a_fixed_size_stays(tmp_path: Path) -> None:
+    outcome = run(resolve("fixed", "digits", **{**TINY, "epochs": 3}), Execution(results_dir=tmp_path))
+    assert outcome.summary["latent_dim"] == 14
+    assert set(pd.read_csv(outcome.path / "metrics.csv")["latent_dim"]) == {14}
+
+
+def test_a_loss_that_is_no_number_keeps_the_rows_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = Trainer.train_epoch
+    monkeypatch.setattr(
+        Trainer, "train_epoch", lambda self, epoch: float("nan") if epoch == 4 else healthy(self, epoch)
+    )
+    with pytest.raises(DivergedError, match="epoch 4: train_loss is nan"):
+        run(tiny(), Execution(results_dir=tmp_path))
+    directory = tmp_path / tiny().name
+    assert pd.read_csv(directory / "metrics.csv")["epoch"].tolist() == [1, 2, 3]
+    assert not (directory / "summary.json").exists()
+
+
+def test_a_directory_with_another_run_is_refused(undisturbed: Path, tmp_path: Path) -> None:
+    directory = shutil.copytree(undisturbed, tmp_path / undisturbed.name)
+    stored = json.loads((directory / "config.json").read_text())
+    stored["settings"]["lr"] = 0.5
+    (directory / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(ConfigError, match="--results-dir .* another lr"):
+        run(tiny(), Execution(results_dir=tmp_path))
+    (directory / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        run(tiny(), Execution(results_dir=tmp_path))
+
+
+def test_an_unfinished_run_on_other_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny(), Execution(results_dir=tmp_path), Interrupt(2))
+    with pytest.raises(ConfigError, match="another data"):
+        RunDirectory(tmp_path, tiny()).check({"data": "other", "features": "other"})
+
+
+def test_a_results_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="--results-dir .* cannot be written"):
+        run(tiny(), Execution(results_dir=tmp_path / "file"))
+
+
+def test_an_absent_device_is_refused(tmp_path: Path) -> None:
+    absent = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(ConfigError, match=f"--device {absent} was asked for"):
+        run(tiny(), Execution(results_dir=tmp_path, device=absent))
+    with pytest.raises(ConfigError, match="--device gpu is not known"):
+        run(tiny(), Execution(results_dir=tmp_path, device="gpu"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_parameter_moves_after_a_removal() -> None:
+    data = load_dataset("digits", limit=200)
+    trainer = Trainer(tiny(), data, torch.device("cpu"))
+    trainer.train_epoch(1)
+    assert trainer.compressor is not None
+    for epoch in range(2):
+        trainer.compressor.step(recon_loss=1.0 - epoch, silhouette=0.0, fid_recon=1.0, fid_gen=1.0)
+    assert trainer.model.latent_dim == 9
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.train_epoch(2)
+    assert all(not torch.equal(p, before[name]) for name, p in trainer.model.named_parameters())
+
+
+def test_real_mnist_is_learned(data_dir: Path, tmp_path: Path) -> None:
+    config = resolve("adaptive", "mnist", limit=6000, epochs=3, fid_features="classifier", patience=2)
+    outcome = run(config, Execution(results_dir=tmp_path, data_dir=data_dir))
+    metrics = pd.read_csv(outcome.path / "metrics.csv")
+    assert metrics["recon_loss"].is_monotonic_decreasing
+    assert metrics["fid_recon"].iloc[-1] < metrics["fid_recon"].iloc[0]
+    assert metrics["latent_dim"].tolist() == [100, 100, 95]
