@@ -15,11 +15,14 @@ $(VENV)/.complete: pyproject.toml
 demo: env
 	$(BIN)/aldvae adaptive --results-dir runs/demo
 
+# Two processes of one thread each: on small tensors a second thread costs more than it brings.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
 test: env
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-all: env
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: env
 	$(BIN)/ruff format --check .

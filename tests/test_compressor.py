@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import aldvae
-from aldvae.compression.rules import METRICS, PaperRule
+from aldvae.compression.rules import PaperRule
 from aldvae.errors import ConfigError
 
 
@@ -27,8 +27,9 @@ def compressor_of(model: Small, **options: object) -> tuple[aldvae.Compressor, t
     return compressor, optimizer
 
 
-def falling(epoch: int) -> dict[str, float]:
-    return dict.fromkeys(METRICS, -float(epoch))
+def tell(compressor: aldvae.Compressor, value: float, kl: list[float] | None = None) -> aldvae.Step:
+    """One epoch at whose end all four metrics have the same value."""
+    return compressor.step(kl=kl, recon_loss=value, silhouette=value, fid_recon=value, fid_gen=value)
 
 
 def test_shrinks_the_layers_every_fifth_epoch() -> None:
@@ -36,7 +37,7 @@ def test_shrinks_the_layers_every_fifth_epoch() -> None:
     compressor, _ = compressor_of(model)
     sizes = []
     for epoch in range(1, 13):
-        step = compressor.step(**falling(epoch))
+        step = tell(compressor, -epoch)
         assert step.latent_dim == compressor.latent_dim == model.mu.out_features == model.reader.in_features
         sizes.append(step.latent_dim)
     assert sizes == [20] * 4 + [15] * 5 + [10] * 3
@@ -49,7 +50,7 @@ def test_names_removed_neurons_by_their_first_position() -> None:
     gone: list[int] = []
     for epoch in range(1, 4):
         # The information of a neuron is its first position, counted from the end.
-        step = compressor.step(kl=[float(-n) for n in compressor.neurons], **falling(epoch))
+        step = tell(compressor, -epoch, kl=[float(-n) for n in compressor.neurons])
         gone += step.neurons
     assert sorted(gone) == [4, 5, 6, 7, 8, 9]
     assert compressor.neurons == [0, 1, 2, 3]
@@ -60,7 +61,7 @@ def test_stops_for_good_where_the_rule_says() -> None:
     model = Small()
     compressor, _ = compressor_of(model, rule=PaperRule(window=5))
     for epoch in range(1, 31):
-        compressor.step(**dict.fromkeys(METRICS, float(epoch)))
+        tell(compressor, epoch)
     assert compressor.found
     assert (compressor.stop_epoch, compressor.stop_latent_dim) == (5, 20)
     assert model.mu.out_features == 20
@@ -70,28 +71,28 @@ def test_without_stop_it_goes_down_to_the_smallest_size_and_records_the_stop() -
     model = Small()
     compressor, _ = compressor_of(model, rule=PaperRule(window=5, slow_window=50), stop=False)
     for epoch in range(1, 31):
-        compressor.step(**dict.fromkeys(METRICS, float(epoch)))
+        tell(compressor, epoch)
     assert (compressor.stop_epoch, compressor.stop_latent_dim) == (5, 20)
     assert model.mu.out_features == 2
 
 
 def test_resumes_from_its_state() -> None:
-    def advance(model: Small, compressor: aldvae.Compressor, first: int, last: int) -> None:
+    def advance(compressor: aldvae.Compressor, first: int, last: int) -> None:
         for epoch in range(first, last + 1):
-            compressor.step(**dict.fromkeys(METRICS, (epoch - 12.0) ** 2))
+            tell(compressor, (epoch - 12.0) ** 2)
 
     whole = Small()
     torch.manual_seed(1)
     compressor, _ = compressor_of(whole, seed=7)
-    advance(whole, compressor, 1, 12)
+    advance(compressor, 1, 12)
     state, weights = compressor.state_dict(), {k: v.clone() for k, v in whole.state_dict().items()}
-    advance(whole, compressor, 13, 40)
+    advance(compressor, 13, 40)
 
     resumed = Small()
     compressor2, _ = compressor_of(resumed, seed=7)
     compressor2.load_state_dict(state)
     resumed.load_state_dict(weights)
-    advance(resumed, compressor2, 13, 40)
+    advance(compressor2, 13, 40)
     assert compressor2.state_dict() == compressor.state_dict()
     assert all(torch.equal(resumed.state_dict()[k], v) for k, v in whole.state_dict().items())
 
@@ -104,4 +105,4 @@ def test_errors_say_what_is_missing() -> None:
         compressor_of(Small(), select="lsat")
     by_kl, _ = compressor_of(Small(), select="kl", rule=PaperRule(patience=1))
     with pytest.raises(ConfigError, match="KL divergence of all 20"):
-        by_kl.step(**falling(1))
+        tell(by_kl, 1)

@@ -59,7 +59,7 @@ def test_inception_path_equals_pytorch_fids_own(weights: Path, tmp_path: Path) -
 
 
 def test_weights_that_are_missing_damaged_or_of_another_network(weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--inception-weights .* does not exist"):
+    with pytest.raises(ConfigError, match=r"--inception-weights .* does not exist"):
         load_inception(tmp_path / "missing.pth")
     damaged = tmp_path / "damaged.pth"
     damaged.write_bytes(weights.read_bytes()[:5000])
@@ -78,7 +78,7 @@ def test_without_weights_it_says_where_to_put_them(tmp_path: Path, monkeypatch: 
         load_inception(None)
     place = tmp_path / "checkpoints" / "weights-6726825d.pth"
     place.write_bytes(b"not what was meant")
-    with pytest.raises(ConfigError, match="is damaged .*6726825d"):
+    with pytest.raises(ConfigError, match=r"is damaged .*6726825d"):
         load_inception(None)
 
 

@@ -57,8 +57,8 @@ def test_one_metric_alone_holds_the_stop(holding: str) -> None:
 
 def test_never_stops_before_a_full_window() -> None:
     rising: Curves = dict.fromkeys(METRICS, float)
-    assert [d.epoch for d in replay(PaperRule(patience=1, window=20), rising, 25) if d.stop][0] == 20
-    assert [d.epoch for d in replay(PaperRule(patience=1, window=7), rising, 25) if d.stop][0] == 7
+    assert next(d.epoch for d in replay(PaperRule(patience=1, window=20), rising, 25) if d.stop) == 20
+    assert next(d.epoch for d in replay(PaperRule(patience=1, window=7), rising, 25) if d.stop) == 7
 
 
 def test_slows_down_once_and_for_good() -> None:

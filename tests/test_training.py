@@ -221,7 +221,7 @@ def test_a_directory_with_another_run_is_refused(undisturbed: Path, tmp_path: Pa
     stored = json.loads((directory / "config.json").read_text())
     stored["settings"]["lr"] = 0.5
     (directory / "config.json").write_text(json.dumps(stored))
-    with pytest.raises(ConfigError, match="--results-dir .* another lr"):
+    with pytest.raises(ConfigError, match=r"--results-dir .* another lr"):
         run(tiny(), Execution(results_dir=tmp_path))
     (directory / "config.json").write_text("{")
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -237,7 +237,7 @@ def test_an_unfinished_run_on_other_data_is_refused(tmp_path: Path) -> None:
 
 def test_a_results_directory_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="--results-dir .* cannot be written"):
+    with pytest.raises(ConfigError, match=r"--results-dir .* cannot be written"):
         run(tiny(), Execution(results_dir=tmp_path / "file"))
 
 

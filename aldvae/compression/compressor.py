@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from aldvae.compression.pruning import latent_size, remove_neurons
+from aldvae.compression.pruning import latent_size, linear_layers, remove_neurons
 from aldvae.compression.rules import Decision, Observation, PaperRule, Rule, RuleState
 from aldvae.compression.selection import selection
 
@@ -50,8 +50,8 @@ class Compressor:
     def __init__(
         self,
         *,
-        heads: Sequence[nn.Linear],
-        readers: Sequence[nn.Linear],
+        heads: Sequence[nn.Module],
+        readers: Sequence[nn.Module],
         optimizer: torch.optim.Optimizer | None,
         rule: Rule | None = None,
         select: str = "random",
@@ -59,7 +59,7 @@ class Compressor:
         stop: bool = True,
     ) -> None:
         """See the class."""
-        self.heads, self.readers, self.optimizer = list(heads), list(readers), optimizer
+        self.heads, self.readers, self.optimizer = linear_layers(heads), linear_layers(readers), optimizer
         self.rule: Rule = rule if rule is not None else PaperRule()
         self.select, self._selection = select, selection(select)
         self.seed = seed

@@ -11,18 +11,23 @@ from torch import Tensor, nn
 from aldvae.compression.rules import SMALLEST_DIM
 
 
+def linear_layers(layers: Sequence[nn.Module]) -> list[nn.Linear]:
+    """Return `layers`, all of which must be `nn.Linear` (else `TypeError`)."""
+    for layer in layers:
+        if not isinstance(layer, nn.Linear):
+            raise TypeError(f"heads and readers must be nn.Linear, not {type(layer).__name__}")
+    return [layer for layer in layers if isinstance(layer, nn.Linear)]
+
+
 def latent_size(heads: Sequence[nn.Linear], readers: Sequence[nn.Linear]) -> int:
     """Return the latent size that `heads` write and `readers` read.
 
     A head writes the latent vector once, or several quantities of it one after another (a single layer for means
     and log-variances, split with `chunk`): its `out_features` is a multiple of the latent size.
-    Raises `TypeError` for anything but `nn.Linear`, `ValueError` where sizes do not fit together.
+    Raises `ValueError` where sizes do not fit together.
     """
     if not heads or not readers:
         raise ValueError("give at least one head and one reader")
-    for layer in (*heads, *readers):
-        if not isinstance(layer, nn.Linear):
-            raise TypeError(f"heads and readers must be nn.Linear, not {type(layer).__name__}")
     sizes = {reader.in_features for reader in readers}
     if len(sizes) > 1:
         raise ValueError(f"the readers take latent vectors of different sizes: {sorted(sizes)}")
@@ -35,8 +40,8 @@ def latent_size(heads: Sequence[nn.Linear], readers: Sequence[nn.Linear]) -> int
 
 @torch.no_grad()
 def remove_neurons(
-    heads: Sequence[nn.Linear],
-    readers: Sequence[nn.Linear],
+    heads: Sequence[nn.Module],
+    readers: Sequence[nn.Module],
     remove: Iterable[int],
     optimizer: torch.optim.Optimizer | None = None,
 ) -> None:
@@ -46,9 +51,11 @@ def remove_neurons(
     trained, bit by bit, and so does the `optimizer`'s state for it (Adam's moments, momentum): training goes on as
     if nothing happened. The layers get new, smaller parameters; `optimizer` is made to know them.
 
-    Raises `ValueError` for a position out of range, for fewer than two dimensions left, and for an optimiser that
-    does not hold these layers or whose state does not have the shape of its parameters; nothing is changed then.
+    Raises `TypeError` for layers other than `nn.Linear`; `ValueError` for a position out of range, for fewer than two
+    dimensions left, and for an optimiser that does not hold these layers or whose state does not have the shape of its
+    parameters. Nothing is changed then.
     """
+    heads, readers = linear_layers(heads), linear_layers(readers)
     size = latent_size(heads, readers)
     gone = set(remove)
     if gone - set(range(size)):

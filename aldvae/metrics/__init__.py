@@ -1,1 +1,1 @@
-"""What is measured of a model: images to features, features to statistics, statistics to a value; and the latent space."""
+"""What is measured of a model: images to features, to statistics, to a distance; and the latent space."""
