@@ -126,7 +126,7 @@ class RunConfig:
         if self.window > self.epochs:
             found.append(f"--window {self.window} is longer than --epochs {self.epochs}: the rule cannot stop")
         if self.fid_features == "none":
-            found.append(f"--fid-features none: the rule decides on {' and '.join(self.asked_metrics)} alone")
+            found.append(f"--fid-features none: the rule decides without FID, on {' and '.join(self.asked_metrics)}")
         return found
 
     @property

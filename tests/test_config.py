@@ -99,7 +99,7 @@ def test_threads_must_make_sense() -> None:
 
 def test_warns_of_what_is_probably_not_meant() -> None:
     assert "cannot stop" in resolve("adaptive", "digits", epochs=10).warnings()[0]
-    assert "recon_loss and silhouette alone" in resolve("adaptive", "digits", fid_features="none").warnings()[0]
+    assert "without FID, on recon_loss and silhouette" in resolve("adaptive", "digits", fid_features="none").warnings()[0]
     assert resolve("adaptive", "digits").warnings() == []
 
 
