@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: env demo test test-all lint format smoke clean
+.PHONY: env demo test test-slow test-all lint format smoke clean
 
 env: $(VENV)/.complete
 
@@ -21,8 +21,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 test: env
 	$(PYTEST) -m 'not slow'
 
-test-all: env
-	$(PYTEST)
+test-slow: env
+	$(PYTEST) -m slow
+
+test-all: test test-slow
 
 lint: env
 	$(BIN)/ruff format --check .
@@ -38,6 +40,9 @@ smoke: env
 	rm -rf runs/smoke
 	$(BIN)/aldvae --version
 	$(BIN)/aldvae adaptive --limit 300 --epochs 4 --patience 2 --fid-samples 80 --silhouette-samples 80 --results-dir runs/smoke
+	$(BIN)/aldvae data
+	$(BIN)/aldvae data verify digits
+	$(BIN)/aldvae data sheet digits --output-dir runs/smoke
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

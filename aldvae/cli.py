@@ -6,12 +6,13 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import MISSING, Field
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from aldvae import __version__
-from aldvae.config import Execution, RunConfig, flag, resolve, settings
+from aldvae.config import Execution, RunConfig, flag, own_data, resolve, settings
 from aldvae.errors import AldvaeError
 
 app = typer.Typer(
@@ -40,9 +41,9 @@ def run_command(kind: str) -> Callable[[Command], Command]:
 
     def register(command: Command) -> Command:
         def called(**values: Any) -> None:
-            execution = {f.name: values.pop(f.name) for f in settings(Execution)}
-            given = {name: value for name, value in execution.items() if value is not None}
-            command(resolve(kind, **values), Execution(**given))
+            given = {f.name: values.pop(f.name) for f in settings(Execution)}
+            execution = _execution(own_data=own_data(values["dataset"]), **given)
+            command(resolve(kind, execution=execution, **values), execution)
 
         parameters = [_parameter(f, declared) for declared in (RunConfig, Execution) for f in settings(declared)]
         called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -51,6 +52,10 @@ def run_command(kind: str) -> Callable[[Command], Command]:
         return command
 
     return register
+
+
+def _execution(**given: Any) -> Execution:
+    return Execution(**{name: value for name, value in given.items() if value is not None})
 
 
 def _parameter(setting: Field[Any], declared: type) -> inspect.Parameter:
@@ -102,6 +107,61 @@ def _answer(config: RunConfig, summary: dict[str, Any]) -> str:
     if not config.stop:
         return f"Would have stopped at latent size {size}, at epoch {epoch} of {epochs} ({how})."
     return f"Latent size {size}, found at epoch {epoch} of {epochs} ({how})."
+
+
+data_app = typer.Typer(help="List, fetch, verify and look at the datasets known by name.", invoke_without_command=True)
+app.add_typer(data_app, name="data")
+
+DataDir = Annotated[Path | None, typer.Option(help="Where datasets lie (or ALDVAE_DATA_DIR).")]
+Names = Annotated[list[str] | None, typer.Argument(help="Datasets; without one, all that are there.")]
+
+
+@data_app.callback()
+def data_list(context: typer.Context, data_dir: DataDir = None) -> None:
+    """List the datasets: size, classes, network, and where they are."""
+    from aldvae.data.catalogue import listing
+
+    if context.invoked_subcommand is None:
+        print(listing(_execution(data_dir=data_dir)))
+
+
+@data_app.command("fetch")
+def data_fetch(
+    names: Annotated[list[str], typer.Argument(help="Datasets to download.")], data_dir: DataDir = None
+) -> None:
+    """Download datasets that are missing."""
+    from aldvae.data.catalogue import chosen
+
+    for source, samples in chosen(names, _execution(data_dir=data_dir)):
+        print(f"{source.name}: {len(samples())} samples are there")
+
+
+@data_app.command("verify")
+def data_verify(names: Names = None, data_dir: DataDir = None) -> None:
+    """Compare counts and checksums with the originals."""
+    from aldvae.data.catalogue import chosen
+
+    execution, problems = _execution(data_dir=data_dir), 0
+    for source, _ in chosen(names, execution):
+        problem = source.verify(execution.data_directory, execution.cache_directory)
+        print(f"{source.name}: {problem or 'as the original'}")
+        problems += bool(problem)
+    if problems:
+        raise AldvaeError(f"{problems} of the datasets differ; delete them to have them downloaded again")
+
+
+@data_app.command("sheet")
+def data_sheet(
+    names: Names = None,
+    output_dir: Annotated[Path, typer.Option(help="Where the pictures are written.")] = Path(),
+    data_dir: DataDir = None,
+) -> None:
+    """Draw a contact sheet of each dataset: a row for each class."""
+    from aldvae.data.catalogue import chosen
+    from aldvae.data.sheet import draw_sheet
+
+    for source, samples in chosen(names, _execution(data_dir=data_dir)):
+        print(draw_sheet(source.name, samples(), source.credit, output_dir))
 
 
 def main() -> None:

@@ -6,18 +6,22 @@ import hashlib
 import json
 import math
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from aldvae.compression.rules import METRICS, SMALLEST_DIM, PaperRule, rule_class
 from aldvae.errors import ConfigError, unknown_name
-from aldvae.protocol import protocol
+from aldvae.protocol import PROTOCOLS, Protocol, own_protocol, protocol
 
-NETWORKS = ("mlp",)
-FID_FEATURES = ("inception", "classifier", "none")
+NETWORKS = ("mlp", "conv", "video")
+LIKELIHOODS = ("bernoulli", "gaussian")
+FID_FEATURES = ("inception", "classifier", "pca", "none")
 
 
 def _setting(panel: str, text: str, default: Any = MISSING) -> Any:
@@ -29,15 +33,27 @@ def _setting(panel: str, text: str, default: Any = MISSING) -> Any:
 class RunConfig:
     """Everything that decides a run's numbers; two runs with equal configurations give equal results.
 
-    `kind` is ``"adaptive"``, or ``"fixed"`` for a model whose size stays `init_dim`. Settings without a default here
-    come from the dataset's protocol (see `resolve`). Raises `ConfigError` naming the option that makes no sense.
+    `kind` is ``"adaptive"``, or ``"fixed"`` for a model whose size stays `init_dim`. `source` is a hash of the user's
+    own data, whose file or folder `dataset` names without its place; None for a dataset known by name. Settings without
+    a default here come from the dataset's protocol (see `resolve`). Raises `ConfigError` naming the option that makes
+    no sense.
     """
 
     kind: str
-    dataset: str = _setting("Data", "digits, mnist or fashionmnist.", "digits")
-    limit: int | None = _setting("Data", "Use only this many images, the same each time.", None)
-    network: str = _setting("Model", "The encoder and decoder: mlp.")
-    hidden_dim: int = _setting("Model", "Units of each hidden layer.")
+    source: str | None = None
+    dataset: str = _setting(
+        "Data",
+        "digits, mnist, fashionmnist, eurosat, sprites; or your own: a folder of pictures, .npz, .npy, .csv, .parquet.",
+        "digits",
+    )
+    limit: int | None = _setting("Data", "Use only this many samples, the same each time.", None)
+    validation: float = _setting("Data", "Fraction of the samples held out for the metrics.")
+    resize: int | None = _setting("Data", "Bring the pictures of a folder of your own to N x N pixels.", None)
+    clusters: int = _setting("Data", "Groups to look for in the latent space; without it, the number of classes.")
+    network: str = _setting("Model", "The encoder and decoder: mlp, conv or video.")
+    hidden_dim: int | None = _setting("Model", "Units of each hidden layer (mlp, conv).", None)
+    channels: int | None = _setting("Model", "Channels of the convolutions (conv, video).", None)
+    likelihood: str = _setting("Model", "What the decoder means: bernoulli (pixels) or gaussian (one learned scale).")
     init_dim: int = _setting("Model", "Latent size to start from.")
     beta: float = _setting("Model", "Weight of the KL divergence in the loss.", 1.0)
     epochs: int = _setting("Training", "Passes over the training images.")
@@ -79,9 +95,11 @@ class RunConfig:
     def _check_names(self) -> None:
         from aldvae.compression.selection import SELECTIONS
 
-        protocol(self.dataset)
+        if self.source is None:
+            protocol(self.dataset)
         for option, known in (
             ("network", list(NETWORKS)),
+            ("likelihood", list(LIKELIHOODS)),
             ("select", list(SELECTIONS)),
             ("fid_features", list(FID_FEATURES)),
         ):
@@ -89,13 +107,15 @@ class RunConfig:
                 raise unknown_name(option, getattr(self, option), known)
 
     def _check_numbers(self) -> None:
-        least = {"hidden_dim": 1, "init_dim": SMALLEST_DIM, "epochs": 1, "batch_size": 1, "seed": 0}
-        least |= {"fid_samples": 2, "silhouette_samples": protocol(self.dataset).n_clusters + 1}
-        if self.limit is not None:
-            least["limit"] = 2
+        least = {"init_dim": SMALLEST_DIM, "epochs": 1, "batch_size": 1, "seed": 0, "clusters": 2, "fid_samples": 2}
+        least |= {"hidden_dim": 1, "channels": 1, "limit": 2, "resize": 1}
+        least["silhouette_samples"] = self.clusters + 1
         for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                raise ConfigError(name, f"must be {smallest} or more, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < smallest:
+                raise ConfigError(name, f"must be {smallest} or more, not {value}")
+        if not 0 < self.validation < 1:
+            raise ConfigError("validation", f"must be between 0 and 1, not {self.validation:g}")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise ConfigError("lr", f"must be a positive number, not {self.lr:g}")
         if not (math.isfinite(self.beta) and self.beta >= 0):
@@ -130,9 +150,15 @@ class RunConfig:
         return found
 
     @property
+    def usual_threads(self) -> int | None:
+        """The CPU threads that pay: a small network loses more by sharing its work than it gains."""
+        return 1 if self.network == "mlp" and (self.hidden_dim or 400) <= 128 else None
+
+    @property
     def name(self) -> str:
         """The run's name, from what it is alone: dataset, kind, size, seed and a hash of all settings."""
-        return f"{self.dataset}-{self.kind}-dim{self.init_dim}-seed{self.seed}-{self.digest}"
+        dataset = self.dataset if self.source is None else re.sub(r"\W+", "-", Path(self.dataset).stem)
+        return f"{dataset}-{self.kind}-dim{self.init_dim}-seed{self.seed}-{self.digest}"
 
     @property
     def digest(self) -> str:
@@ -168,19 +194,31 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """How and where a run is executed; none of it is part of what the run is."""
+    """How and where a run is executed; none of it is part of what the run is.
 
+    `own_data` is the place of the user's own data, named with ``--dataset``.
+    """
+
+    own_data: Path | None = None
     data_dir: Path | None = _setting("Execution", "Where datasets lie or are downloaded to (or ALDVAE_DATA_DIR).", None)
     results_dir: Path = _setting("Execution", "Where run directories are made.", Path("runs"))
     cache_dir: Path | None = _setting("Execution", "Where computed things are kept (or ALDVAE_CACHE_DIR).", None)
     inception_weights: Path | None = _setting("Execution", "A file of pytorch-fid's Inception weights.", None)
     device: str = _setting("Execution", "auto, cpu, cuda, cuda:N or mps.", "auto")
-    threads: int | None = _setting("Execution", "CPU threads; without it 1 for digits, else as torch chooses.", None)
+    threads: int | None = _setting(
+        "Execution", "CPU threads; without it 1 for a small mlp, else as torch chooses.", None
+    )
 
     def __post_init__(self) -> None:
         """Refuse a number of threads that makes no sense."""
         if self.threads is not None and not 1 <= self.threads <= 1024:
             raise ConfigError("threads", f"must be 1 to 1024, not {self.threads}")
+
+    @property
+    def cache_directory(self) -> Path:
+        """`cache_dir`, or the environment's, or the system's for this user."""
+        named = os.environ.get("ALDVAE_CACHE_DIR")
+        return self.cache_dir or Path(named or platformdirs.user_cache_dir("aldvae"))
 
     @property
     def data_directory(self) -> Path | None:
@@ -189,19 +227,53 @@ class Execution:
         return self.data_dir or (Path(named) if named else None)
 
 
-def resolve(kind: str, dataset: str, **given: Any) -> RunConfig:
-    """Return the configuration of a run: what is `given` and not None, else the dataset's protocol."""
-    known = protocol(dataset)
-    chosen: dict[str, Any] = {
-        "network": known.network,
-        "hidden_dim": known.hidden_dim,
-        "init_dim": known.init_dims[0],
-        "epochs": known.epochs,
-        "batch_size": known.batch_size,
-        "fid_features": known.fid_features,
-    }
-    chosen |= {name: value for name, value in given.items() if value is not None}
-    return RunConfig(kind=kind, dataset=dataset, **chosen)
+def own_data(dataset: str) -> Path | None:
+    """Return the path of the user's own data if `dataset` is one, None if it is a name.
+
+    What is no known name is a path if it is there, has a suffix, or names a folder it lies in.
+    """
+    path = Path(dataset)
+    looks_like_one = path.exists() or path.suffix or len(path.parts) > 1
+    return path if dataset not in PROTOCOLS and looks_like_one else None
+
+
+def resolve(kind: str, dataset: str, execution: Execution | None = None, **given: Any) -> RunConfig:
+    """Return the configuration of a run: what is `given` and not None, else the dataset's protocol.
+
+    The user's own data are read here, since their shape and labels decide; raises `ConfigError` as reading them does.
+    """
+    chosen = {name: value for name, value in given.items() if value is not None}
+    path, source = own_data(dataset), None
+    if path is None:
+        known = protocol(dataset)
+    else:
+        known, source = _own_protocol(path, chosen.get("resize"), execution or Execution())
+        if chosen.get("clusters", known.clusters) is None:
+            raise ConfigError("clusters", f"is needed: {dataset} has no labels that tell the number of groups; try 10")
+        dataset = path.resolve().name
+    usual = {name: getattr(known, name) for name in _FROM_PROTOCOL if getattr(known, name) is not None}
+    if "network" in chosen and chosen["network"] != known.network:
+        usual.pop("hidden_dim", None)
+    return RunConfig(kind=kind, source=source, dataset=dataset, **{"init_dim": known.init_dims[0], **usual, **chosen})
+
+
+_FROM_PROTOCOL = (
+    "validation",
+    "clusters",
+    "network",
+    "hidden_dim",
+    "likelihood",
+    "epochs",
+    "batch_size",
+    "fid_features",
+)
+
+
+def _own_protocol(path: Path, resize: int | None, execution: Execution) -> tuple[Protocol, str]:
+    from aldvae.data import own
+
+    samples = own.load(path, resize, execution.cache_directory)
+    return own_protocol(samples.shape, len(samples.classes)), samples.fingerprint
 
 
 def settings(declared: type) -> list[Field[Any]]:

@@ -11,6 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from aldvae.files import write_figure
+
 TITLES = {
     "recon_loss": "Reconstruction loss (nats per image)",
     "silhouette": "Silhouette score",
@@ -35,9 +37,7 @@ def draw_overview(run: Path) -> Path:
         if summary["stop_epoch"] is not None:
             axis.axvline(summary["stop_epoch"], color=_RED, linewidth=1)
     figure.suptitle(_headline(json.loads((run / "config.json").read_text())["settings"], summary))
-    path = run / "overview.png"
-    figure.savefig(path, dpi=130)
-    return path
+    return write_figure(figure, run / "overview.png")
 
 
 def _headline(settings: dict[str, Any], summary: dict[str, Any]) -> str:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -22,6 +27,14 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_figure(figure: Figure, path: Path, dpi: int = 130) -> Path:
+    """Write `figure` atomically in the format of `path`'s suffix; return `path`."""
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix[1:], dpi=dpi, bbox_inches="tight")
+    write_atomically(path, content.getvalue())
+    return path
 
 
 def rounded(value: float) -> float:

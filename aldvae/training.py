@@ -16,17 +16,15 @@ from torch import Tensor
 from aldvae.compression.compressor import Compressor, Step
 from aldvae.config import Execution, RunConfig
 from aldvae.cpu import cpu_settings
-from aldvae.data import Dataset, load_dataset
+from aldvae.data import Dataset, inputs, load_dataset
 from aldvae.devices import pick_device
 from aldvae.errors import ConfigError
 from aldvae.files import rounded
 from aldvae.metrics.evaluation import Evaluation, Evaluator, require_finite
 from aldvae.metrics.features import Features, load_features
 from aldvae.models import build_vae
-from aldvae.models.storage import model_bytes
-from aldvae.models.vae import kl_divergence, recon_loss
-from aldvae.paths import default_cache_dir
-from aldvae.protocol import protocol
+from aldvae.models.storage import model_bytes, network_settings
+from aldvae.models.vae import kl_divergence
 from aldvae.provenance import session
 from aldvae.runs import RunDirectory
 from aldvae.streams import generator, stream_seed
@@ -60,10 +58,12 @@ class Trainer:
     def __init__(self, config: RunConfig, data: Dataset, device: torch.device) -> None:
         """Make a fresh model; its weights depend on the seed alone, not on the device."""
         self.config, self.device = config, device
-        self.images = data.train.x.to(device)
+        self.samples = data.train.x.to(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(config.seed, "weights"))
-            self.model = build_vae(config.network, data.shape, config.hidden_dim, config.init_dim)
+            self.model = build_vae(data.shape, config.init_dim, **network_settings(config))
+        if data.standardisation is not None:
+            self.model.input_mean, self.model.input_scale = data.standardisation
         self.model.to(device)
         fused = device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, amsgrad=True, fused=fused)
@@ -88,19 +88,19 @@ class Trainer:
     def train_epoch(self, epoch: int) -> float:
         """Train for one epoch; return the mean loss (negative ELBO with beta, nats per image) over its steps."""
         self.model.train()
-        order = torch.randperm(len(self.images), generator=generator(self.config.seed, "order", epoch))
+        order = torch.randperm(len(self.samples), generator=generator(self.config.seed, "order", epoch))
         random = generator(self.config.seed, "noise", epoch, self.device)
         total = torch.zeros((), device=self.device)
         for index in order.to(self.device).split(self.config.batch_size):
-            loss = self._step(self.images[index].float() / 255, random)
+            loss = self._step(inputs(self.samples[index]), random)
             total += loss * len(index)
-        return float(total) / len(self.images)
+        return float(total) / len(self.samples)
 
     def _step(self, x: Tensor, random: torch.Generator) -> Tensor:
         noise = torch.randn(len(x), self.model.latent_dim, generator=random, device=self.device)
         out = self.model(x, noise)
         kl = kl_divergence(out.mu, out.log_var)
-        loss = (recon_loss(out.logits, x).sum() + self.config.beta * kl.sum()) / len(x)
+        loss: Tensor = (self.model.likelihood(out.decoded, x).sum() + self.config.beta * kl.sum()) / len(x)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -141,8 +141,8 @@ def run(config: RunConfig, execution: Execution, observer: Observer | None = Non
     if directory.finished:
         return Outcome(directory.path, directory.summary(), skipped=True)
     device = pick_device(execution.device)
-    with cpu_settings(execution.threads or protocol(config.dataset).threads) as threads:
-        data = load_dataset(config.dataset, execution.data_directory, config.limit)
+    with cpu_settings(execution.threads or config.usual_threads) as threads:
+        data = _load_data(config, execution)
         check_samples(config, data)
         features = _load_features(config, execution, data, device)
         inputs = {"data": data.fingerprint, "features": features.identity if features else "none"}
@@ -161,25 +161,36 @@ def run(config: RunConfig, execution: Execution, observer: Observer | None = Non
     return Outcome(directory.path, directory.summary(), skipped=False)
 
 
+def _load_data(config: RunConfig, execution: Execution) -> Dataset:
+    return load_dataset(
+        config.dataset,
+        validation=config.validation,
+        limit=config.limit,
+        data_dir=execution.data_directory,
+        cache_dir=execution.cache_directory,
+        own_data=execution.own_data,
+        resize=config.resize,
+    )
+
+
 def check_samples(config: RunConfig, data: Dataset) -> None:
-    """Raise `ConfigError` where the validation images are fewer than a metric asks for."""
+    """Raise `ConfigError` where the validation samples are fewer than a metric asks for."""
     there = len(data.validation)
     for option in ("fid_samples", "silhouette_samples"):
         wanted = getattr(config, option)
         if wanted > there and (option != "fid_samples" or config.fid_features != "none"):
-            raise ConfigError(option, f"{wanted} is more than the {there} validation images; use {there} or less")
+            raise ConfigError(option, f"{wanted} is more than the {there} validation samples; use {there} or less")
 
 
 def _load_features(config: RunConfig, execution: Execution, data: Dataset, device: torch.device) -> Features | None:
-    cache_dir = execution.cache_dir or default_cache_dir()
-    return load_features(config.fid_features, data, cache_dir, execution.inception_weights, device)
+    return load_features(config.fid_features, data, execution.cache_directory, execution.inception_weights, device)
 
 
 def _make_evaluator(config: RunConfig, data: Dataset, features: Features | None, device: torch.device) -> Evaluator:
     return Evaluator(
         data.validation,
         features,
-        n_clusters=protocol(config.dataset).n_clusters,
+        n_clusters=config.clusters,
         fid_samples=config.fid_samples,
         silhouette_samples=config.silhouette_samples,
         seed=config.seed,

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from aldvae.data import Dataset, load_dataset
+from aldvae.protocol import PROTOCOLS
+
 Result = subprocess.CompletedProcess[str]
 Cli = Callable[..., Result]
 
@@ -21,6 +24,11 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALDVAE_CACHE_DIR", str(directory))
         yield directory
+
+
+def digits(limit: int | None = None) -> Dataset:
+    """The embedded digits, cut as their protocol says."""
+    return load_dataset("digits", validation=PROTOCOLS["digits"].validation, limit=limit, cache_dir=Path())
 
 
 @pytest.fixture(scope="session")

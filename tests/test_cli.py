@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from matplotlib.image import imread
 
 from aldvae import __version__
 from aldvae.config import Execution, RunConfig, flag, settings
+from aldvae.data import SOURCES
 from tests.conftest import Cli
 
 TINY = ("--limit=200", "--epochs=4", "--patience=2", "--fid-samples=50", "--silhouette-samples=50", "--hidden-dim=16")
@@ -89,6 +91,18 @@ def test_help_names_every_option(cli: Cli) -> None:
         for setting in settings(declared):
             assert flag(setting.name) in text
             assert setting.metadata["panel"] in text
+
+
+def test_data_lists_verifies_and_draws(cli: Cli, tmp_path: Path) -> None:
+    listed = cli("data", "--data-dir=nowhere").stdout.splitlines()
+    assert [line.split()[0] for line in listed] == ["dataset", *SOURCES]
+    assert "missing; would be downloaded to nowhere/MNIST/raw" in listed[2]
+    assert cli("data", "verify", "--data-dir=nowhere").stdout == "digits: as the original\n"
+    drawn = cli("data", "sheet", "digits", "--output-dir=sheets").stdout.strip()
+    assert imread(tmp_path / drawn).shape[0] > 500
+    wrong = cli("data", "fetch", "mnits")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "did you mean mnist" in wrong.stderr
 
 
 def test_version_and_bare_call(cli: Cli) -> None:

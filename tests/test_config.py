@@ -45,7 +45,8 @@ def test_survives_json_and_has_a_name_of_its_own(changes: dict[str, Any]) -> Non
 def test_every_setting_changes_the_name() -> None:
     config = resolve("adaptive", "digits")
     other: dict[str, Any] = {"dataset": "mnist", "limit": 50, "fid_features": "none", "select": "kl", "stop": False}
-    only_one = {"rule", "network"}
+    other |= {"network": "conv", "channels": 8, "likelihood": "gaussian", "resize": 9, "validation": 0.4}
+    only_one = {"rule"}
     for setting in settings(RunConfig):
         if setting.name not in only_one:
             value = other[setting.name] if setting.name in other else getattr(config, setting.name) + 1
@@ -70,6 +71,10 @@ def test_the_command_makes_the_same_run() -> None:
         ({"select": "klm"}, "did you mean kl"),
         ({"fid_features": "incepton"}, "did you mean inception"),
         ({"network": "mpl"}, "did you mean mlp"),
+        ({"likelihood": "gauss"}, "did you mean gaussian"),
+        ({"validation": 1.0}, "--validation must be between 0 and 1"),
+        ({"clusters": 1}, "--clusters must be 2 or more"),
+        ({"channels": 0}, "--channels must be 1 or more"),
         ({"init_dim": 1}, "--init-dim must be 2 or more, not 1"),
         ({"init_dim": 5, "min_dim": 6}, "--init-dim 5 is below the smallest size, --min-dim 6"),
         ({"epochs": 0}, "--epochs must be 1 or more"),
@@ -99,7 +104,9 @@ def test_threads_must_make_sense() -> None:
 
 def test_warns_of_what_is_probably_not_meant() -> None:
     assert "cannot stop" in resolve("adaptive", "digits", epochs=10).warnings()[0]
-    assert "without FID, on recon_loss and silhouette" in resolve("adaptive", "digits", fid_features="none").warnings()[0]
+    assert (
+        "without FID, on recon_loss and silhouette" in resolve("adaptive", "digits", fid_features="none").warnings()[0]
+    )
     assert resolve("adaptive", "digits").warnings() == []
 
 

@@ -3,18 +3,44 @@ from __future__ import annotations
 import gzip
 import hashlib
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision import datasets
 
-from aldvae.data import SOURCES, load_dataset
+from aldvae.data import SOURCES, Dataset, eurosat, load_dataset, sprites
 from aldvae.errors import ConfigError
 from aldvae.protocol import PROTOCOLS
+from tests.conftest import digits
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def served(directory: Path) -> Iterator[str]:
+    """Serve the files in `directory` on the loopback; yields the address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=directory))
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def named(name: str, data_dir: Path, limit: int | None = None) -> Dataset:
+    return load_dataset(name, validation=0.1, limit=limit, data_dir=data_dir, cache_dir=data_dir / "no cache needed")
 
 
 def test_every_dataset_has_a_protocol() -> None:
@@ -22,17 +48,18 @@ def test_every_dataset_has_a_protocol() -> None:
 
 
 def test_digits_are_cut_once_and_for_all() -> None:
-    data = load_dataset("digits")
+    data = digits()
     assert (len(data.train), len(data.validation)) == (1258, 539)
     assert data.shape == (1, 8, 8)
     assert data.train.x.dtype == torch.uint8
     assert int(data.train.x.max()) == 255
+    assert data.validation.labels is not None
     assert sorted(set(data.validation.labels.tolist())) == list(range(10))
-    assert data.fingerprint == load_dataset("digits").fingerprint
+    assert data.fingerprint == digits().fingerprint
 
 
 def test_a_limit_gives_the_same_part_each_time() -> None:
-    small, same, large = (load_dataset("digits", limit=n) for n in (100, 100, 300))
+    small, same, large = (digits(n) for n in (100, 100, 300))
     assert (len(small.train), len(small.validation)) == (70, 30)
     assert small.fingerprint == same.fingerprint != large.fingerprint
     known = {image.numpy().tobytes() for image in torch.cat([large.train.x, large.validation.x])}
@@ -42,16 +69,18 @@ def test_a_limit_gives_the_same_part_each_time() -> None:
 @pytest.mark.parametrize(("limit", "problem"), [(1, "cannot be cut"), (1798, "more than the 1797")])
 def test_senseless_limits(limit: int, problem: str) -> None:
     with pytest.raises(ConfigError, match=f"--limit {limit}.*{problem}|--limit.*{problem}"):
-        load_dataset("digits", limit=limit)
+        digits(limit)
 
 
 @pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashionmnist", "FashionMNIST")])
 def test_real_data_is_torchvisions(data_dir: Path, name: str, folder: str) -> None:
-    data = load_dataset(name, data_dir)
+    data = named(name, data_dir)
     theirs = getattr(datasets, folder)(data_dir, train=True)
     assert (len(data.train), len(data.validation), data.shape) == (54_000, 6_000, (1, 28, 28))
     images = torch.cat([data.train.x, data.validation.x])
     assert int(images.long().sum()) == int(theirs.data.long().sum())
+    assert data.train.labels is not None
+    assert data.validation.labels is not None
     labels = torch.cat([data.train.labels, data.validation.labels])
     assert torch.equal(labels.bincount(), theirs.targets.bincount())
     first = (theirs.data == data.train.x[0]).flatten(1).all(1).nonzero()[0].item()
@@ -61,13 +90,13 @@ def test_real_data_is_torchvisions(data_dir: Path, name: str, folder: str) -> No
 def test_missing_data_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
     with pytest.raises(ConfigError, match=f"--data-dir {tmp_path}: MNIST is not there"):
-        load_dataset("mnist", tmp_path)
+        named("mnist", tmp_path)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConfigError, match="does not exist; make it"):
-        load_dataset("mnist", tmp_path / "missing")
+        named("mnist", tmp_path / "missing")
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="is not a folder"):
-        load_dataset("mnist", tmp_path / "file")
+        named("mnist", tmp_path / "file")
 
 
 @pytest.mark.parametrize("size", [0, 3, 10, 5000])
@@ -78,33 +107,78 @@ def test_truncated_files_are_named(data_dir: Path, tmp_path: Path, file: str, si
     (raw / file).unlink()
     (raw / file).write_bytes((data_dir / "MNIST" / "raw" / file).read_bytes()[:size])
     with pytest.raises(ConfigError, match="MNIST/raw holds damaged or truncated files"):
-        load_dataset("mnist", tmp_path)
+        named("mnist", tmp_path)
 
 
 def test_missing_data_is_downloaded_and_moved_into_place(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    served, target = tmp_path / "served", tmp_path / "target"
-    served.mkdir()
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
     target.mkdir()
     resources = []
     for name, _ in datasets.MNIST.resources:
         content = gzip.compress((data_dir / "MNIST" / "raw" / Path(name).stem).read_bytes(), 1)
-        (served / name).write_bytes(content)
+        (source / name).write_bytes(content)
         resources.append((name, hashlib.md5(content).hexdigest()))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=served))
-    Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
     monkeypatch.setattr(datasets.MNIST, "resources", resources)
-    try:
-        data = load_dataset("mnist", target, limit=1000)
-    finally:
-        server.shutdown()
-        server.server_close()
-    assert data.fingerprint == load_dataset("mnist", data_dir, limit=1000).fingerprint
+    with served(source) as address:
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [f"{address}/"])
+        data = named("mnist", target, limit=1000)
+    assert data.fingerprint == named("mnist", data_dir, limit=1000).fingerprint
     assert [path.name for path in target.iterdir()] == ["MNIST"]
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_datasets_here_are_the_originals(data_dir: Path, cache_dir: Path, name: str) -> None:
+    assert SOURCES[name].verify(data_dir, cache_dir) == ""
+
+
+@pytest.mark.slow
+def test_eurosat_is_decoded_once(data_dir: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = eurosat.load(data_dir, cache_dir)
+    assert first.labels is not None
+    assert first.labels.bincount().sum() == 27_000
+    picture = eurosat.files(data_dir, cache_dir)[12_345]
+    assert np.array_equal(first.x[12_345].permute(1, 2, 0).numpy(), np.asarray(Image.open(picture)))
+    assert first.classes[int(first.labels[12_345])] == picture.parent.name
+    monkeypatch.setattr(eurosat, "read_pictures", None)
+    assert eurosat.load(data_dir, cache_dir).fingerprint == first.fingerprint
+
+
+@pytest.mark.slow
+def test_a_truncated_jpeg_and_a_missing_one_are_named(data_dir: Path, tmp_path: Path) -> None:
+    classes = tmp_path / "eurosat" / "2750"
+    for folder in (data_dir / "eurosat" / "2750").iterdir():
+        classes.mkdir(parents=True, exist_ok=True)
+        (classes / folder.name).symlink_to(folder)
+    rivers = classes / "River"
+    files = sorted(rivers.resolve().iterdir())
+    rivers.unlink()
+    rivers.mkdir()
+    for file in files[1:]:
+        (rivers / file.name).symlink_to(file)
+    with pytest.raises(ConfigError, match="holds 26999 pictures instead of 27000"):
+        eurosat.load(tmp_path, tmp_path)
+    (rivers / files[0].name).write_bytes(files[0].read_bytes()[:900])
+    with pytest.raises(ConfigError, match=rf"{files[0].name} is damaged or truncated"):
+        eurosat.load(tmp_path, tmp_path)
+
+
+def test_a_sheet_is_missing(data_dir: Path, tmp_path: Path) -> None:
+    sheets = shutil.copytree(data_dir / "Sprites", tmp_path / "Sprites")
+    (sheets / "hair" / "3.png").unlink()
+    with pytest.raises(ConfigError, match=r"hair/3\.png is missing"):
+        SOURCES["sprites"].load(tmp_path, tmp_path)
+
+
+def test_sprites_are_downloaded_as_one_archive(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(data_dir / "Sprites", tmp_path / "Sprites-commit")
+    shutil.make_archive(str(tmp_path / "archive"), "zip", tmp_path, "Sprites-commit")
+    with served(tmp_path) as address:
+        monkeypatch.setattr(sprites, "ARCHIVE", f"{address}/archive.zip")
+        (tmp_path / "data").mkdir()
+        found = sprites.files(tmp_path / "data", tmp_path)
+    assert all(path.is_file() for path in found)
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["Sprites"]

@@ -8,25 +8,25 @@ import torch
 from sklearn.datasets import make_blobs
 from sklearn.metrics import silhouette_score
 
-from aldvae.data import load_dataset
 from aldvae.errors import DivergedError
 from aldvae.metrics.clustering import silhouette
 from aldvae.metrics.evaluation import Evaluator
 from aldvae.metrics.latent import active_units
 from aldvae.models import build_vae
 from aldvae.models.vae import VAE
+from tests.conftest import digits
 
 CPU = torch.device("cpu")
 
 
 def evaluator(**changes: Any) -> Evaluator:
     options = {"n_clusters": 10, "fid_samples": 100, "silhouette_samples": 100, "seed": 0, "device": CPU, **changes}
-    return Evaluator(load_dataset("digits").validation, options.pop("features", None), **options)
+    return Evaluator(digits().validation, options.pop("features", None), **options)
 
 
 def small_vae() -> VAE:
     torch.manual_seed(0)
-    return build_vae("mlp", (1, 8, 8), 16, 6)
+    return build_vae((1, 8, 8), 6, network="mlp", hidden_dim=16)
 
 
 def test_silhouette_of_clear_clusters_is_that_of_their_labels() -> None:

@@ -10,10 +10,10 @@ from PIL import Image
 from pytorch_fid import fid_score, inception
 
 from aldvae.config import FID_FEATURES
-from aldvae.data import load_dataset
 from aldvae.errors import ConfigError
-from aldvae.metrics.features import FEATURES, load_features
+from aldvae.metrics.features import FEATURES, frames, load_features
 from aldvae.metrics.inception import load_inception
+from tests.conftest import digits
 
 CPU = torch.device("cpu")
 
@@ -49,7 +49,7 @@ def test_inception_path_equals_pytorch_fids_own(weights: Path, tmp_path: Path) -
         theirs = inception.InceptionV3([3])
     expected = fid_score.get_activations(files, theirs, batch_size=6, num_workers=0)
 
-    data = load_dataset("digits")
+    data = digits()
     features = load_features("inception", data, tmp_path, weights, CPU)
     assert features is not None
     ours = features(torch.from_numpy(gray).unsqueeze(1).float() / 255)
@@ -83,7 +83,7 @@ def test_without_weights_it_says_where_to_put_them(tmp_path: Path, monkeypatch: 
 
 
 def test_classifier_is_trained_once_and_the_same_each_time(tmp_path: Path) -> None:
-    data = load_dataset("digits")
+    data = digits()
     first = load_features("classifier", data, tmp_path / "a", None, CPU)
     files = list((tmp_path / "a").rglob("*.safetensors"))
     written = [file.stat().st_mtime_ns for file in files]
@@ -101,7 +101,7 @@ def test_classifier_is_trained_once_and_the_same_each_time(tmp_path: Path) -> No
 
 
 def test_a_damaged_classifier_is_made_anew(tmp_path: Path) -> None:
-    data = load_dataset("digits", limit=200)
+    data = digits(200)
     first = load_features("classifier", data, tmp_path, None, CPU)
     (file,) = tmp_path.rglob("*.safetensors")
     file.write_bytes(file.read_bytes()[:100])
@@ -113,14 +113,35 @@ def test_a_damaged_classifier_is_made_anew(tmp_path: Path) -> None:
 
 def test_another_subset_has_a_classifier_of_its_own(tmp_path: Path) -> None:
     for limit in (200, 201):
-        load_features("classifier", load_dataset("digits", limit=limit), tmp_path, None, CPU)
+        load_features("classifier", digits(limit), tmp_path, None, CPU)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 2
 
 
 def test_features_do_not_depend_on_the_batch_size(tmp_path: Path) -> None:
-    data = load_dataset("digits", limit=200)
+    data = digits(200)
     features = load_features("classifier", data, tmp_path, None, CPU)
     assert features is not None
     images = data.validation.x.float() / 255
     one_by_one = torch.cat([features(image) for image in images.split(1)])
     torch.testing.assert_close(one_by_one, features(images), rtol=1e-4, atol=1e-5)
+
+
+def test_pca_features_are_the_leading_components(tmp_path: Path) -> None:
+    data = digits()
+    features = load_features("pca", data, tmp_path, None, CPU)
+    assert features is not None
+    images = data.validation.x.float() / 255
+    projected = features(images)
+    train = data.train.x.float().flatten(1) / 255
+    # All 64 components of 8 x 8 pictures: a rotation, which leaves distances as they are.
+    torch.testing.assert_close(
+        projected.norm(dim=1), (images.flatten(1) - train.mean(0)).norm(dim=1), atol=1e-4, rtol=1e-4
+    )
+    variances = features(data.train.x.float() / 255).var(dim=0)
+    assert bool((variances[:-1] >= variances[1:] - 1e-5).all())
+
+
+def test_video_is_seen_one_frame_of_each_in_turn() -> None:
+    video = torch.arange(5 * 3, dtype=torch.float32).reshape(5, 1, 3, 1, 1)
+    assert frames(video).flatten().tolist() == [0, 4, 8, 9, 13]
+    assert frames(video).shape == (5, 1, 1, 1)

@@ -19,11 +19,11 @@ import torch
 import aldvae
 from aldvae.compression.compressor import Step
 from aldvae.config import Execution, RunConfig, resolve
-from aldvae.data import load_dataset
 from aldvae.errors import AldvaeError, ConfigError, DivergedError
 from aldvae.metrics.evaluation import Evaluator
 from aldvae.runs import COLUMNS, RunDirectory
 from aldvae.training import Observer, Trainer, run
+from tests.conftest import digits
 
 TINY: dict[str, Any] = {
     "limit": 200,
@@ -169,7 +169,7 @@ def test_the_model_loads_with_one_call_and_is_the_trained_one(undisturbed: Path,
     assert not model.training
     # No removal follows the fifth epoch, so the model that is left is the one that was measured.
     path = run(tiny(epochs=5, fid_features="none"), Execution(results_dir=tmp_path)).path
-    validation, cpu = load_dataset("digits", limit=200).validation, torch.device("cpu")
+    validation, cpu = digits(200).validation, torch.device("cpu")
     evaluator = Evaluator(validation, None, n_clusters=10, fid_samples=50, silhouette_samples=50, seed=0, device=cpu)
     measured = evaluator.evaluate(aldvae.load(path / "model.safetensors"), 5).rounded().metrics
     row = pd.read_csv(path / "metrics.csv").iloc[-1]
@@ -251,7 +251,7 @@ def test_an_absent_device_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_parameter_moves_after_a_removal() -> None:
-    data = load_dataset("digits", limit=200)
+    data = digits(200)
     trainer = Trainer(tiny(), data, torch.device("cpu"))
     trainer.train_epoch(1)
     assert trainer.compressor is not None
@@ -263,10 +263,45 @@ def test_every_parameter_moves_after_a_removal() -> None:
     assert all(not torch.equal(p, before[name]) for name, p in trainer.model.named_parameters())
 
 
-def test_real_mnist_is_learned(data_dir: Path, tmp_path: Path) -> None:
-    config = resolve("adaptive", "mnist", limit=6000, epochs=3, fid_features="classifier", patience=2)
-    outcome = run(config, Execution(results_dir=tmp_path, data_dir=data_dir))
+REAL: dict[str, dict[str, Any]] = {
+    "mnist": {"limit": 6000},
+    "fashionmnist": {"limit": 6000},
+    "eurosat": {"limit": 1000, "validation": 0.3, "epochs": 4},
+    "sprites": {"limit": 40, "validation": 0.4, "channels": 4, "epochs": 4},
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["mnist", "fashionmnist", *(pytest.param(n, marks=pytest.mark.slow) for n in ("eurosat", "sprites"))]
+)
+def test_real_data_are_learned_while_the_model_shrinks(data_dir: Path, tmp_path: Path, name: str) -> None:
+    given: dict[str, Any] = {
+        "epochs": 3,
+        "fid_features": "pca",
+        "patience": 2,
+        "fid_samples": 16,
+        "silhouette_samples": 16,
+    }
+    outcome = run(resolve("adaptive", name, **(given | REAL[name])), Execution(results_dir=tmp_path, data_dir=data_dir))
     metrics = pd.read_csv(outcome.path / "metrics.csv")
     assert metrics["recon_loss"].is_monotonic_decreasing
-    assert metrics["fid_recon"].iloc[-1] < metrics["fid_recon"].iloc[0]
-    assert metrics["latent_dim"].tolist() == [100, 100, 95]
+    assert metrics["latent_dim"].tolist() == [100, 100, 95, 95][: len(metrics)]
+
+
+@pytest.mark.parametrize(("network", "shape"), [("mlp", (1, 8, 8)), ("conv", (3, 16, 16)), ("video", (3, 4, 8, 8))])
+def test_every_network_shrinks_from_a_hundred_to_two(tmp_path: Path, network: str, shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (60, *shape[1:], shape[0]), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    given: dict[str, Any] = {
+        "epochs": 12,
+        "patience": 1,
+        "step": 9,
+        "validation": 0.4,
+        "fid_samples": 20,
+        "silhouette_samples": 20,
+    }
+    given |= {"clusters": 3, "network": network, "init_dim": 100} | ({"channels": 8} if network == "video" else {})
+    execution = Execution(results_dir=tmp_path, own_data=tmp_path / "x.npy")
+    config = resolve("adaptive", str(tmp_path / "x.npy"), execution, slow_step=9, **given)
+    outcome = run(config, execution)
+    assert outcome.summary["latent_dim"] == aldvae.load(outcome.path).latent_dim == 2

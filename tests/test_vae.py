@@ -1,17 +1,26 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
-from torch.distributions import Bernoulli, Normal, kl_divergence
+from torch import distributions
+from torch.distributions import Normal, kl_divergence
 
+from aldvae.compression.pruning import remove_neurons
+from aldvae.config import LIKELIHOODS as LIKELIHOOD_NAMES
 from aldvae.config import NETWORKS as NETWORK_NAMES
+from aldvae.errors import ConfigError
 from aldvae.models import NETWORKS, build_vae
+from aldvae.models.likelihood import LIKELIHOODS, Bernoulli, Gaussian
 from aldvae.models.vae import kl_divergence as kl
-from aldvae.models.vae import recon_loss
+
+SHAPES = {"mlp": (12,), "conv": (3, 16, 16), "video": (3, 4, 8, 8)}
 
 
-def test_the_networks_are_those_of_the_options() -> None:
-    assert tuple(NETWORKS) == NETWORK_NAMES
+def test_networks_and_likelihoods_are_those_of_the_options() -> None:
+    assert tuple(NETWORKS) == tuple(SHAPES) == NETWORK_NAMES
+    assert tuple(LIKELIHOODS) == LIKELIHOOD_NAMES
 
 
 def test_kl_is_that_of_torch_distributions() -> None:
@@ -23,21 +32,84 @@ def test_kl_is_that_of_torch_distributions() -> None:
 
 def test_recon_loss_is_the_negative_log_likelihood() -> None:
     logits, x = torch.randn(4, 1, 3, 2), torch.rand(4, 1, 3, 2).round()
-    expected = -Bernoulli(logits=logits).log_prob(x).sum((1, 2, 3))
-    torch.testing.assert_close(recon_loss(logits, x), expected)
+    expected = -distributions.Bernoulli(logits=logits).log_prob(x).sum((1, 2, 3))
+    torch.testing.assert_close(Bernoulli()(logits, x), expected)
+
+
+def test_a_gaussian_likelihood_is_the_negative_log_density() -> None:
+    likelihood, decoded, x = Gaussian(), torch.randn(4, 3), torch.randn(4, 3)
+    torch.nn.init.constant_(likelihood.log_scale, -0.7)
+    expected = -Normal(decoded, math.exp(-0.7)).log_prob(x).sum(1)
+    torch.testing.assert_close(likelihood(decoded, x), expected)
+
+
+def test_the_scale_that_fits_best_is_learned() -> None:
+    likelihood, x = Gaussian(), 0.3 * torch.randn(2000, 5)
+    optimizer = torch.optim.Adam(likelihood.parameters(), lr=0.05)
+    for _ in range(200):
+        optimizer.zero_grad()
+        likelihood(torch.zeros_like(x), x).mean().backward()
+        optimizer.step()
+    assert float(likelihood.log_scale.detach().exp()) == pytest.approx(0.3, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"), [((3, 64, 64), None), ((1, 28, 28), 8), ((3, 17, 45), 4), ((2, 16, 16), 4)]
+)
+def test_the_convolutional_network_takes_other_sizes(shape: tuple[int, ...], channels: int | None) -> None:
+    model = build_vae(shape, 5, network="conv", channels=channels)
+    x = torch.rand(2, *shape)
+    assert model(x, torch.randn(2, 5)).decoded.shape == x.shape
+
+
+def test_the_eurosat_network_is_the_papers() -> None:
+    model = build_vae((3, 64, 64), 20, network="conv", hidden_dim=256)
+    shapes = [tuple(p.shape) for name, p in model.named_parameters() if name.endswith("weight")]
+    convolutions = [(32, 3, 4, 4), *[(32, 32, 4, 4)] * 3]
+    assert shapes[:4] == convolutions
+    assert shapes[4:10] == [(256, 512), (256, 256), (20, 256), (20, 256), (256, 20), (256, 256)]
+    assert shapes[10:] == [(512, 256), *[(32, 32, 4, 4)] * 3, (32, 3, 4, 4)]
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "given", "option"),
+    [
+        ("conv", (1, 8, 8), {}, "--network"),
+        ("conv", (12,), {}, "--network"),
+        ("video", (3, 64, 64), {}, "--network"),
+        ("mlp", (1, 8, 8), {"channels": 4}, "--channels"),
+    ],
+)
+def test_what_a_network_cannot_take_names_the_option(
+    network: str, shape: tuple[int, ...], given: dict[str, int], option: str
+) -> None:
+    with pytest.raises(ConfigError, match=option):
+        build_vae(shape, 4, network=network, **given)  # type: ignore[arg-type]
 
 
 def test_the_mnist_network_is_the_papers() -> None:
-    model = build_vae("mlp", (1, 28, 28), 400, 20)
+    model = build_vae((1, 28, 28), 20, network="mlp", hidden_dim=400)
     shapes = [tuple(p.shape) for name, p in model.named_parameters() if name.endswith("weight")]
     assert shapes == [(400, 784), (400, 400), (20, 400), (20, 400), (400, 20), (400, 400), (784, 400)]
 
 
-@pytest.mark.parametrize("network", NETWORK_NAMES)
-def test_samples_follow_the_noise(network: str) -> None:
-    model = build_vae(network, (1, 8, 8), 16, 3)
-    x, noise = torch.rand(4, 1, 8, 8), torch.randn(4, 3)
+@pytest.mark.parametrize("likelihood", LIKELIHOOD_NAMES)
+@pytest.mark.parametrize(("network", "shape"), SHAPES.items())
+def test_samples_follow_the_noise(network: str, shape: tuple[int, ...], likelihood: str) -> None:
+    model = build_vae(shape, 3, network=network, likelihood=likelihood).eval()
+    x, noise = torch.rand(4, *shape), torch.randn(4, 3)
     out = model(x, noise)
-    assert out.logits.shape == x.shape
+    assert out.decoded.shape == x.shape
     torch.testing.assert_close(out.z, out.mu + noise * out.log_var.exp().sqrt())
-    torch.testing.assert_close(model.decode(out.z), out.logits)
+    torch.testing.assert_close(model.decode(out.z), out.decoded)
+    assert model.generate(noise).shape == x.shape
+
+
+@pytest.mark.parametrize(("network", "shape"), SHAPES.items())
+def test_a_removal_leaves_what_is_kept(network: str, shape: tuple[int, ...]) -> None:
+    model, x = build_vae(shape, 6, network=network).eval(), torch.rand(3, *shape)
+    mu, log_var = model.encode(x)
+    remove_neurons([model.mu, model.log_var], [model.reader], [1, 4])
+    keep = [0, 2, 3, 5]
+    torch.testing.assert_close(model.encode(x), (mu[:, keep], log_var[:, keep]))
+    assert model.decode(torch.randn(3, 4)).shape == x.shape

@@ -1,31 +1,37 @@
-"""One registry of datasets: each name stands for a function that returns all its images."""
+"""Data by name or of the user's own, loaded and cut into training and validation samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
-from aldvae.data import digits, mnist
-from aldvae.data.dataset import Dataset, Images, cut
-from aldvae.errors import unknown_name
-from aldvae.protocol import protocol
+from aldvae.data import own
+from aldvae.data.dataset import Dataset, Samples, cut, inputs
+from aldvae.data.sources import SOURCES
+from aldvae.errors import ConfigError
 
-__all__ = ["SOURCES", "Dataset", "Images", "load_dataset"]
-
-SOURCES: dict[str, Callable[[Path | None], Images]] = {
-    "digits": lambda _: digits.load(),
-    "mnist": partial(mnist.load, "MNIST"),
-    "fashionmnist": partial(mnist.load, "FashionMNIST"),
-}
+__all__ = ["SOURCES", "Dataset", "Samples", "inputs", "load_dataset"]
 
 
-def load_dataset(name: str, data_dir: Path | None = None, limit: int | None = None) -> Dataset:
-    """Return dataset `name`, found or downloaded under `data_dir`, cut as its protocol says.
+def load_dataset(
+    name: str,
+    *,
+    validation: float,
+    limit: int | None = None,
+    data_dir: Path | None = None,
+    cache_dir: Path,
+    own_data: Path | None = None,
+    resize: int | None = None,
+) -> Dataset:
+    """Return dataset `name`, found or downloaded under `data_dir`, or read from the user's `own_data`.
 
-    With `limit`, a subset of that many images, the same each time. Raises `ConfigError` for an unknown name, a data
-    directory that does not exist, data that is missing and cannot be downloaded, damaged data, a senseless limit.
+    The fraction `validation` is held out; with `limit`, only so many samples are used, the same each time. Raises
+    `ConfigError` for a data directory that does not exist, data that is missing and cannot be downloaded, damaged
+    data, a senseless limit.
     """
-    if name not in SOURCES:
-        raise unknown_name("dataset", name, list(SOURCES))
-    return cut(name, SOURCES[name](data_dir), protocol(name).validation, limit)
+    if own_data is not None:
+        samples = own.load(own_data, resize, cache_dir)
+    elif resize is not None:
+        raise ConfigError("resize", f"is for folders of pictures of your own; {name} has one size")
+    else:
+        samples = SOURCES[name].load(data_dir, cache_dir)
+    return cut(name, samples, validation, limit)

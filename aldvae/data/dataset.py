@@ -1,10 +1,11 @@
-"""What a dataset is once it is loaded, and how it is cut: a subset, then training and validation images."""
+"""What a dataset is once it is loaded, and how it is cut: a subset, then training and validation samples."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,65 +13,115 @@ from torch import Tensor
 
 from aldvae.errors import ConfigError
 
-# Subset and split are properties of the dataset, not of a run: every seed trains and is judged on the same images.
+# Subset and split are properties of the dataset, not of a run: every seed trains and is judged on the same samples.
 _ORDER_SEED = 0
 
 
 @dataclass(frozen=True)
-class Images:
-    """Images as uint8 (N, C, H, W) with 0..255 for [0, 1], and their classes (N,), 0 to n_classes - 1."""
+class Samples:
+    """Samples and, where they have any, their classes `labels` (N,), 0 to len(classes) - 1.
+
+    `x` holds pictures (N, C, H, W) or video (N, C, T, H, W), as uint8 with 0..255 for [0, 1] or as float32 in [0, 1];
+    or vectors (N, D), float32.
+    """
 
     x: Tensor
-    labels: Tensor
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        """The number of images."""
+        """The number of samples."""
         return len(self.x)
 
-    def take(self, index: Tensor | np.ndarray) -> Images:
-        """Return the images at `index`, in that order."""
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return tuple(self.x.shape[1:])
+
+    @property
+    def is_vectors(self) -> bool:
+        """Whether the samples are vectors rather than pictures or video."""
+        return self.x.ndim == 2
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the samples are sequences of frames."""
+        return self.x.ndim == 5
+
+    def take(self, index: Tensor | np.ndarray) -> Samples:
+        """Return the samples at `index`, in that order."""
         chosen = torch.as_tensor(index)
-        return Images(self.x[chosen], self.labels[chosen])
+        return replace(self, x=self.x[chosen], labels=None if self.labels is None else self.labels[chosen])
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the contents, equal for equal images and labels wherever they come from."""
-        digest = hashlib.sha256(str(tuple(self.x.shape)).encode())
+        """A hash of the contents, equal for equal samples and labels wherever they come from."""
+        digest = hashlib.sha256(str((tuple(self.x.shape), self.x.dtype)).encode())
         for tensor in (self.x, self.labels):
-            digest.update(tensor.contiguous().numpy().tobytes())
+            if tensor is not None:
+                digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]
+
+
+def inputs(x: Tensor) -> Tensor:
+    """Return stored samples as a network takes them: uint8 0..255 as float32 in [0, 1], float32 as it is."""
+    return x.float() / 255 if x.dtype == torch.uint8 else x
+
+
+class Standardisation(NamedTuple):
+    """How vectors were brought to mean 0 and standard deviation 1: x = (raw - `mean`) / `scale`, each (D,)."""
+
+    mean: Tensor
+    scale: Tensor
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named dataset, cut into training and validation images."""
+    """A named dataset, cut into training and validation samples; vectors are standardised by the training samples."""
 
     name: str
-    train: Images
-    validation: Images
+    train: Samples
+    validation: Samples
+    standardisation: Standardisation | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one input, (C, H, W)."""
-        return tuple(self.train.x.shape[1:])
+        """The shape of one sample: (C, H, W), (C, T, H, W) or (D,)."""
+        return self.train.shape
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """A hash of all images and labels and of how they are cut."""
+        """A hash of all samples and labels and of how they are cut."""
         both = self.train.fingerprint + self.validation.fingerprint
         return hashlib.sha256(both.encode()).hexdigest()[:16]
 
 
-def cut(name: str, images: Images, validation: float, limit: int | None) -> Dataset:
-    """Take `limit` of the images (None: all), hold out the fraction `validation` of them.
+def cut(name: str, samples: Samples, validation: float, limit: int | None) -> Dataset:
+    """Take `limit` of the samples (None: all), hold out the fraction `validation` of them.
 
-    The choice is the same each time, and a smaller subset is part of a larger one. Raises `ConfigError` for a limit
-    that leaves no image to train or validate on, or that is larger than the dataset.
+    The choice is the same each time. Raises `ConfigError` for a limit that leaves no sample to train or validate on,
+    or that is larger than the dataset.
     """
-    if limit is not None and limit > len(images):
-        raise ConfigError("limit", f"{limit} is more than the {len(images)} images of {name}; leave it out to use all")
-    order = np.random.default_rng(_ORDER_SEED).permutation(len(images))[:limit]
+    if limit is not None and limit > len(samples):
+        raise ConfigError(
+            "limit", f"{limit} is more than the {len(samples)} samples of {name}; leave it out to use all"
+        )
+    order = np.random.default_rng(_ORDER_SEED).permutation(len(samples))[:limit]
     held_out = round(len(order) * validation)
-    if held_out == 0 or held_out == len(order):
-        raise ConfigError("limit", f"{len(order)} images cannot be cut into training and {validation:.0%} validation")
-    return Dataset(name, images.take(order[held_out:]), images.take(order[:held_out]))
+    if held_out < 1 or held_out > len(order) - 2:
+        option = "validation" if limit is None else "limit"
+        raise ConfigError(option, f"{len(order)} samples cannot be cut into training and {validation:.0%} validation")
+    dataset = Dataset(name, samples.take(order[held_out:]), samples.take(order[:held_out]))
+    return _standardised(dataset) if samples.is_vectors else dataset
+
+
+def _standardised(dataset: Dataset) -> Dataset:
+    mean, scale = dataset.train.x.mean(0), dataset.train.x.std(0)
+    # The rounding of the mean leaves a constant column a scale that is tiny, not zero.
+    constant = (scale <= 1e-6 * mean.abs().clamp(min=1e-30)).nonzero().flatten()
+    if len(constant):
+        raise ConfigError("dataset", f"{dataset.name}: column {int(constant[0])} (from 0) is constant; remove it")
+    train, validation = (
+        replace(samples, x=(samples.x - mean) / scale) for samples in (dataset.train, dataset.validation)
+    )
+    return Dataset(dataset.name, train, validation, Standardisation(mean, scale))

@@ -8,16 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aldvae.errors import ConfigError
-from aldvae.paths import default_cache_dir
 
 
-def data_directory(given: Path | None) -> Path:
-    """Return the folder to look in; without one `given`, our own, made when it is first needed.
+def data_directory(given: Path | None, cache_dir: Path) -> Path:
+    """Return the folder to look in; without one `given`, our own below `cache_dir`, made when it is first needed.
 
     Raises `ConfigError` where the given one does not exist: a slip of the pen should not start a download.
     """
     if given is None:
-        directory = default_cache_dir() / "data"
+        directory = cache_dir / "data"
         directory.mkdir(parents=True, exist_ok=True)
         return directory
     if not given.is_dir():

@@ -13,12 +13,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from aldvae.cpu import cpu_settings
-from aldvae.data.dataset import Dataset, Images
+from aldvae.data.dataset import Dataset, Samples, inputs
 from aldvae.files import write_atomically
+from aldvae.metrics.features import frames
 from aldvae.streams import generator, stream_seed
 
 # Part of the cache key: raise it whenever the network or its training changes.
-VERSION = 1
+VERSION = 2
 FEATURE_DIM = 64
 _STEPS = 1200
 _BATCH_SIZE = 128
@@ -29,7 +30,7 @@ class Classifier(nn.Module):
     """Two strided convolutions and two linear layers; `forward` gives the features, `classify` the logits."""
 
     def __init__(self, shape: tuple[int, ...], n_classes: int) -> None:
-        """For images of `shape` (C, H, W), gray ones repeated to three channels."""
+        """For pictures of `shape` (..., H, W), gray ones repeated to three channels."""
         super().__init__()
         self.convolutions = nn.Sequential(
             nn.Conv2d(3, 16, 3, stride=2, padding=1),
@@ -38,7 +39,7 @@ class Classifier(nn.Module):
             nn.ReLU(),
             nn.Flatten(),
         )
-        height, width = (-(-side // 4) for side in shape[1:])
+        height, width = (-(-side // 4) for side in shape[-2:])
         self.features = nn.Sequential(nn.Linear(32 * height * width, FEATURE_DIM), nn.ReLU())
         self.classes = nn.Linear(FEATURE_DIM, n_classes)
 
@@ -59,8 +60,7 @@ def load_classifier(data: Dataset, cache_dir: Path) -> tuple[nn.Module, str, flo
     It is trained on `data.train` once, on the CPU with one thread so that every run on a machine sees the same
     features, and kept under `cache_dir` by the contents of the data and the version of this file.
     """
-    n_classes = int(data.train.labels.max()) + 1
-    network = Classifier(data.shape, n_classes)
+    network = Classifier(data.shape, len(data.train.classes))
     path = cache_dir / "classifiers" / f"{data.name}-{_key(data)}.safetensors"
     accuracy = _restore(network, path)
     if accuracy is None:
@@ -96,6 +96,7 @@ def _train(network: Classifier, data: Dataset) -> float:
     random = generator(_SEED, "classifier order")
     for _ in range(_STEPS):
         batch = data.train.take(torch.randint(len(data.train), (_BATCH_SIZE,), generator=random))
+        assert batch.labels is not None
         optimizer.zero_grad()
         F.cross_entropy(network.classify(_pixels(batch.x)), batch.labels).backward()
         optimizer.step()
@@ -104,13 +105,11 @@ def _train(network: Classifier, data: Dataset) -> float:
 
 
 @torch.inference_mode()
-def _accuracy(network: Classifier, images: Images) -> float:
-    right = sum(
-        int((network.classify(_pixels(x)).argmax(1) == labels).sum())
-        for x, labels in zip(images.x.split(1000), images.labels.split(1000), strict=True)
-    )
-    return right / len(images)
+def _accuracy(network: Classifier, samples: Samples) -> float:
+    assert samples.labels is not None
+    guesses = torch.cat([network.classify(_pixels(x)).argmax(1) for x in samples.x.split(960)])
+    return float((guesses == samples.labels).double().mean())
 
 
 def _pixels(x: Tensor) -> Tensor:
-    return x.float().div(255).expand(-1, 3, -1, -1)
+    return inputs(frames(x)).expand(-1, 3, -1, -1)

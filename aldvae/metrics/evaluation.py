@@ -9,17 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aldvae.data.dataset import Images
+from aldvae.data.dataset import Samples, inputs
 from aldvae.errors import DivergedError
 from aldvae.files import rounded
 from aldvae.metrics.clustering import silhouette
 from aldvae.metrics.features import Features
 from aldvae.metrics.frechet import Statistics, frechet_distance, statistics
 from aldvae.metrics.latent import active_units
-from aldvae.models.vae import VAE, kl_divergence, recon_loss
+from aldvae.models.vae import VAE, kl_divergence
 from aldvae.streams import generator, stream_seed
 
-_CHUNK = 1000
+# Numbers in a chunk of samples that go through the model at once: 1,000 pictures of MNIST, 20 videos of SPRITES.
+_CHUNK_NUMBERS = 2_000_000
 
 
 def require_finite(epoch: int, **values: float) -> None:
@@ -44,10 +45,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Passed:
-    """What one pass over the validation images leaves.
+    """What one pass over the validation samples leaves.
 
-    `recon_loss` (mean over images) and `kl` (n_z,) in nats, `mu` and `z` (N, n_z), and the reconstructions of the
-    first `fid_samples` images.
+    `recon_loss` (mean over samples) and `kl` (n_z,) in nats, `mu` and `z` (N, n_z), and the reconstructions of the
+    first `fid_samples` samples.
     """
 
     recon_loss: float
@@ -58,11 +59,11 @@ class Passed:
 
 
 class Evaluator:
-    """Measures a VAE on the same validation images each epoch (the paper, Algorithm 1, lines 7 to 11)."""
+    """Measures a VAE on the same validation samples each epoch (the paper, Algorithm 1, lines 7 to 11)."""
 
     def __init__(
         self,
-        validation: Images,
+        validation: Samples,
         features: Features | None,
         *,
         n_clusters: int,
@@ -71,12 +72,13 @@ class Evaluator:
         seed: int,
         device: torch.device,
     ) -> None:
-        """Fix the images behind the Fréchet distances: the first `fid_samples` of the validation images."""
-        self.images = validation.x.to(device)
+        """Fix the samples behind the Fréchet distances: the first `fid_samples` of the validation samples."""
+        self.samples = validation.x.to(device)
+        self._chunk = max(1, min(1000, _CHUNK_NUMBERS // math.prod(validation.shape)))
         self.features, self.n_clusters = features, n_clusters
         self.fid_samples, self.silhouette_samples = fid_samples, silhouette_samples
         self.seed, self.device = seed, device
-        self.reference = self._statistics(self.images[:fid_samples].float() / 255)
+        self.reference = self._statistics(inputs(self.samples[:fid_samples]))
 
     def evaluate(self, model: VAE, epoch: int) -> Evaluation:
         """Return the metrics of `model` after `epoch`; the model is left in the mode it was in."""
@@ -97,15 +99,15 @@ class Evaluator:
 
     def _pass(self, model: VAE, epoch: int) -> Passed:
         random = generator(self.seed, "validation noise", epoch, self.device)
-        noise = torch.randn(len(self.images), model.latent_dim, generator=random, device=self.device)
+        noise = torch.randn(len(self.samples), model.latent_dim, generator=random, device=self.device)
         parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         kept: list[Tensor] = []
-        for chunk, chunk_noise in zip(self.images.split(_CHUNK), noise.split(_CHUNK), strict=True):
-            x = chunk.float() / 255
+        for chunk, chunk_noise in zip(self.samples.split(self._chunk), noise.split(self._chunk), strict=True):
+            x = inputs(chunk)
             out = model(x, chunk_noise)
-            parts.append((recon_loss(out.logits, x), kl_divergence(out.mu, out.log_var), out.mu, out.z))
+            parts.append((model.likelihood(out.decoded, x), kl_divergence(out.mu, out.log_var), out.mu, out.z))
             if sum(map(len, kept)) < self.fid_samples:
-                kept.append(out.logits.sigmoid())
+                kept.append(model.likelihood.mean(out.decoded))
         loss, kl, mu, z = (torch.cat(part) for part in zip(*parts, strict=True))
         reconstructions = torch.cat(kept)[: self.fid_samples]
         return Passed(float(loss.cpu().double().mean()), kl.cpu().double().mean(0), mu, z, reconstructions)
@@ -121,13 +123,13 @@ class Evaluator:
             return {}
         random = generator(self.seed, "prior", epoch, self.device)
         prior = torch.randn(self.fid_samples, model.latent_dim, generator=random, device=self.device)
-        generated = torch.cat([model.decode(z).sigmoid() for z in prior.split(_CHUNK)])
+        generated = torch.cat([model.generate(z) for z in prior.split(self._chunk)])
         distances = {}
-        for name, images in (("fid_recon", reconstructions), ("fid_gen", generated)):
-            seen = self._statistics(images)
+        for name, samples in (("fid_recon", reconstructions), ("fid_gen", generated)):
+            seen = self._statistics(samples)
             assert seen is not None
             distances[name] = frechet_distance(self.reference, seen)
         return distances
 
-    def _statistics(self, images: Tensor) -> Statistics | None:
-        return statistics(self.features(images)) if self.features is not None else None
+    def _statistics(self, samples: Tensor) -> Statistics | None:
+        return statistics(self.features(samples)) if self.features is not None else None

@@ -1,6 +1,7 @@
-"""Images to features: which network looks at the images behind a Fréchet distance.
+"""Samples to features: what looks at the samples behind a Fréchet distance.
 
-Images come as float32 in [0, 1], (N, C, H, W); gray is repeated to three channels here and nowhere else.
+Pictures come as float32 in [0, 1], (N, C, H, W); gray is repeated to three channels here and nowhere else. Video is a
+batch of frames, vectors stay vectors.
 """
 
 from __future__ import annotations
@@ -13,56 +14,97 @@ import torch
 from torch import Tensor, nn
 
 from aldvae.data.dataset import Dataset
+from aldvae.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Features:
-    """A network from images (B, 3, H, W) in [0, 1] to features (B, D), and where it comes from.
+    """A network from pictures (B, C, H, W) in [0, 1], or vectors, to features (B, D), and where it comes from.
 
-    `identity` names the weights: equal identities give equal features. `note` is for people.
+    `identity` names the weights: equal identities give equal features. `note` is for people. With `rgb`, the network
+    takes three channels.
     """
 
     name: str
     network: nn.Module
     identity: str
     batch_size: int
-    note: str = ""
+    note: str
+    rgb: bool = True
 
     @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return the features (N, D) of images (N, C, H, W), float32 in [0, 1], on their device."""
-        if images.shape[1] == 1:
-            images = images.expand(-1, 3, -1, -1)
-        return torch.cat([self.network(batch) for batch in images.split(self.batch_size)])
+    def __call__(self, samples: Tensor) -> Tensor:
+        """Return the features (N, D) of `samples` as networks take them (see `data.inputs`), on their device."""
+        samples = frames(samples)
+        if self.rgb and samples.shape[1] == 1:
+            samples = samples.expand(-1, 3, -1, -1)
+        return torch.cat([self.network(batch) for batch in samples.split(self.batch_size)])
 
 
-def _classifier(data: Dataset, cache_dir: Path, weights: Path | None, device: torch.device) -> Features:  # noqa: ARG001
-    from aldvae.metrics.classifier import load_classifier
+def frames(samples: Tensor) -> Tensor:
+    """Return video (N, C, T, H, W) as one frame of each, the i-th of T in turn: (N, C, H, W); the rest as it is."""
+    if samples.ndim != 5:
+        return samples
+    sequence = torch.arange(len(samples), device=samples.device)
+    return samples[sequence, :, sequence % samples.shape[2]]
 
-    network, identity, accuracy = load_classifier(data, cache_dir)
-    note = f"Fréchet distances use classifier features of a network with {accuracy:.1%} validation accuracy"
-    return Features("classifier", network.to(device), identity, 1000, note)
 
-
-def _inception(data: Dataset, cache_dir: Path, weights: Path | None, device: torch.device) -> Features:  # noqa: ARG001
+def _inception(data: Dataset, cache_dir: Path, weights: Path | None) -> Features:  # noqa: ARG001
     from aldvae.metrics.inception import load_inception
 
+    _require_pictures("inception", data)
     network, identity = load_inception(weights)
-    return Features(
-        "inception", network.to(device), identity, 50, "Fréchet distances use pytorch-fid's Inception features: the FID"
-    )
+    return Features("inception", network, identity, 50, "Fréchet distances use pytorch-fid's Inception: the FID")
 
 
-Loader = Callable[[Dataset, Path, Path | None, torch.device], Features]
-FEATURES: dict[str, Loader | None] = {"inception": _inception, "classifier": _classifier, "none": None}
+def _classifier(data: Dataset, cache_dir: Path, weights: Path | None) -> Features:  # noqa: ARG001
+    from aldvae.metrics.classifier import load_classifier
+
+    _require_pictures("classifier", data)
+    if len(data.train.classes) < 2:
+        problem = f"classifier needs labels of two classes or more, and {data.name} has none; use pca or none"
+        raise ConfigError("fid_features", problem)
+    network, identity, accuracy = load_classifier(data, cache_dir)
+    note = f"Fréchet distances use classifier features of a network with {accuracy:.1%} validation accuracy"
+    return Features("classifier", network, identity, 1000, note)
+
+
+def _pca(data: Dataset, cache_dir: Path, weights: Path | None) -> Features:  # noqa: ARG001
+    from aldvae.metrics.pca import fit_pca
+
+    network, identity = fit_pca(data)
+    note = f"Fréchet distances use the {network.dimensions} leading principal components of the training data"
+    return Features("pca", network, identity, 1000, note, rgb=False)
+
+
+def _require_pictures(name: str, data: Dataset) -> None:
+    if data.train.is_vectors or data.shape[0] not in (1, 3):
+        what = "vectors" if data.train.is_vectors else f"pictures of {data.shape[0]} channels"
+        raise ConfigError(
+            "fid_features", f"{name} looks at gray or RGB pictures, and {data.name} holds {what}; use pca"
+        )
+
+
+Loader = Callable[[Dataset, Path, Path | None], Features]
+FEATURES: dict[str, Loader | None] = {
+    "inception": _inception,
+    "classifier": _classifier,
+    "pca": _pca,
+    "none": None,
+}
 
 
 def load_features(
     name: str, data: Dataset, cache_dir: Path, weights: Path | None, device: torch.device
 ) -> Features | None:
-    """Return the features called `name`, None for ``none``; `weights` is the file of Inception's.
+    """Return the features called `name` on `device`, None for ``none``; `weights` is the file of Inception's.
 
-    Raises `ConfigError` for weights that are missing, damaged or cannot be downloaded.
+    Raises `ConfigError` for data that these features cannot look at, and for weights that are missing, damaged or
+    cannot be downloaded.
     """
     loader = FEATURES[name]
-    return loader(data, cache_dir, weights, device) if loader is not None else None
+    if loader is None:
+        return None
+    features = loader(data, cache_dir, weights)
+    features.network.to(device)
+    return features

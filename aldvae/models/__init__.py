@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aldvae.models import mlp
+from aldvae.models import conv, mlp, video
+from aldvae.models.likelihood import LIKELIHOODS
 from aldvae.models.vae import VAE, Network
 
-NETWORKS: dict[str, Callable[[tuple[int, ...], int], Network]] = {"mlp": mlp.build}
+NETWORKS: dict[str, Callable[[tuple[int, ...], int | None, int | None], Network]] = {
+    "mlp": mlp.build,
+    "conv": conv.build,
+    "video": video.build,
+}
 
 
-def build_vae(network: str, shape: tuple[int, ...], hidden_dim: int, latent_dim: int) -> VAE:
-    """Return a new VAE for inputs of `shape` (C, H, W) on `network`, `hidden_dim` wide.
+def build_vae(
+    shape: tuple[int, ...],
+    latent_dim: int,
+    *,
+    network: str,
+    hidden_dim: int | None = None,
+    channels: int | None = None,
+    likelihood: str = "bernoulli",
+) -> VAE:
+    """Return a new VAE for samples of `shape`: (C, H, W), (C, T, H, W) or (D,).
 
-    Draws its weights from torch's global random state.
+    `hidden_dim` and `channels` are the network's widths (None: its own default). Draws its weights from torch's global
+    random state. Raises `ConfigError` where the network cannot take the shape or has no such width.
     """
-    return VAE(NETWORKS[network](shape, hidden_dim), latent_dim)
+    return VAE(NETWORKS[network](shape, hidden_dim, channels), latent_dim, LIKELIHOODS[likelihood]())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,14 +18,15 @@ from aldvae.models.vae import VAE
 FILE = "model.safetensors"
 
 
+def network_settings(config: RunConfig) -> dict[str, Any]:
+    """Return the settings of `config` that `build_vae` takes."""
+    names = ("network", "hidden_dim", "channels", "likelihood")
+    return {name: getattr(config, name) for name in names}
+
+
 def model_bytes(model: VAE, config: RunConfig, shape: tuple[int, ...]) -> bytes:
-    """Return the content of a model file for `model`, trained as `config` on inputs of `shape`."""
-    header = {
-        "network": config.network,
-        "shape": shape,
-        "hidden_dim": config.hidden_dim,
-        "latent_dim": model.latent_dim,
-    }
+    """Return the content of a model file for `model`, trained as `config` on samples of `shape`."""
+    header = {"shape": shape, "latent_dim": model.latent_dim, **network_settings(config)}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     content: bytes = save(weights, metadata={"aldvae": json.dumps(header)})
     return content
@@ -44,6 +46,8 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> VAE:
         raise AldvaeError(f"{file} does not exist; a run leaves its model when it is finished") from error
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise AldvaeError(f"{file} is damaged or no model of aldvae") from error
-    model = build_vae(header["network"], tuple(header["shape"]), header["hidden_dim"], header["latent_dim"])
+    model = build_vae(tuple(header.pop("shape")), **header)
+    # Only a buffer that holds something can be loaded into.
+    model.input_mean, model.input_scale = weights.get("input_mean"), weights.get("input_scale")
     model.load_state_dict(weights)
     return model.to(device).eval()

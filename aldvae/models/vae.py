@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from aldvae.models.likelihood import Likelihood
 
 
 @dataclass(frozen=True)
 class Network:
-    """What another network must bring: how to turn inputs into features, and features into logits of inputs.
+    """What another network must bring: how to turn samples into features, and features into samples.
 
-    `encoder` maps (B, *shape) to (B, encoder_dim); `decoder` maps (B, decoder_dim) to (B, *shape), before the
-    sigmoid. The decoder's first layer is not part of it: it reads the latent vector, and belongs to the VAE.
+    `encoder` maps (B, *shape) to (B, encoder_dim); `decoder` maps (B, decoder_dim) to (B, *shape), which the
+    likelihood interprets (as logits, or as means). The decoder's first layer is not part of it: it reads the latent
+    vector, and belongs to the VAE.
     """
 
     encoder: nn.Module
@@ -25,9 +27,9 @@ class Network:
 
 
 class Forward(NamedTuple):
-    """One pass: `logits` (B, *shape) of the reconstruction, `mu` and `log_var` and the sample `z` (B, n_z)."""
+    """One pass: `decoded` (B, *shape), `mu` and `log_var` of the posterior and its sample `z`, each (B, n_z)."""
 
-    logits: Tensor
+    decoded: Tensor
     mu: Tensor
     log_var: Tensor
     z: Tensor
@@ -40,7 +42,7 @@ class VAE(nn.Module):
     are what a removal of latent neurons shrinks.
     """
 
-    def __init__(self, network: Network, latent_dim: int) -> None:
+    def __init__(self, network: Network, latent_dim: int, likelihood: Likelihood) -> None:
         """Put heads and reader of size `latent_dim` around `network`."""
         super().__init__()
         self.encoder = network.encoder
@@ -48,6 +50,27 @@ class VAE(nn.Module):
         self.log_var = nn.Linear(network.encoder_dim, latent_dim)
         self.reader = nn.Linear(latent_dim, network.decoder_dim)
         self.decoder = network.decoder
+        self.likelihood = likelihood
+        self.register_buffer("input_mean", None)
+        self.register_buffer("input_scale", None)
+
+    input_mean: Tensor | None
+    input_scale: Tensor | None
+
+    def standardise(self, raw: Tensor) -> Tensor:
+        """Bring vectors (B, D) in the user's units to the mean 0 and deviation 1 that the model was trained on.
+
+        Samples of a model that was not trained on standardised vectors are returned as they are.
+        """
+        if self.input_mean is None or self.input_scale is None:
+            return raw
+        return (raw - self.input_mean) / self.input_scale
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Undo `standardise`: bring reconstructed or generated vectors (B, D) to the user's units."""
+        if self.input_mean is None or self.input_scale is None:
+            return x
+        return x * self.input_scale + self.input_mean
 
     @property
     def latent_dim(self) -> int:
@@ -55,14 +78,18 @@ class VAE(nn.Module):
         return self.reader.in_features
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map x (B, *shape) in [0, 1] to the posterior's mean and log-variance, each (B, n_z)."""
+        """Map x (B, *shape) to the posterior's mean and log-variance, each (B, n_z)."""
         features = self.encoder(x)
         return self.mu(features), self.log_var(features)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Map z (B, n_z) to logits (B, *shape); their sigmoid is the image."""
-        logits: Tensor = self.decoder(self.reader(z))
-        return logits
+        """Map z (B, n_z) to what the likelihood interprets, (B, *shape)."""
+        decoded: Tensor = self.decoder(self.reader(z))
+        return decoded
+
+    def generate(self, z: Tensor) -> Tensor:
+        """Map z (B, n_z) to the expected samples (B, *shape): pictures in [0, 1], or standardised vectors."""
+        return self.likelihood.mean(self.decode(z))
 
     def forward(self, x: Tensor, noise: Tensor) -> Forward:
         """Encode x (B, *shape), sample z with standard normal `noise` (B, n_z), decode."""
@@ -71,11 +98,6 @@ class VAE(nn.Module):
         return Forward(self.decode(z), mu, log_var, z)
 
 
-def recon_loss(logits: Tensor, x: Tensor) -> Tensor:
-    """Return the binary cross-entropy of each input in nats, summed over its pixels: (B,)."""
-    return F.binary_cross_entropy_with_logits(logits, x, reduction="none").flatten(1).sum(1)
-
-
 def kl_divergence(mu: Tensor, log_var: Tensor) -> Tensor:
-    """Return KL(q(z|x) || N(0, 1)) of each input and dimension in nats: (B, n_z)."""
+    """Return KL(q(z|x) || N(0, 1)) of each sample and dimension in nats: (B, n_z)."""
     return 0.5 * (mu.square() + log_var.exp() - 1.0 - log_var)

@@ -1,0 +1,139 @@
+"""The user's own data: a folder of pictures, an array file, or a table of vectors. Nothing in it is ever executed."""
+
+from __future__ import annotations
+
+import zipfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from aldvae.data.cache import cached, files_key
+from aldvae.data.dataset import Samples
+from aldvae.data.pictures import read_pictures
+from aldvae.errors import ConfigError
+
+
+@lru_cache(maxsize=1)
+def load(path: Path, resize: int | None, cache_dir: Path) -> Samples:
+    """Return the samples in `path`.
+
+    A folder holds pictures, flat or in class folders; an ``.npz`` holds ``x`` and perhaps integer ``labels``, an
+    ``.npy`` ``x`` alone; a ``.csv`` or ``.parquet`` holds one vector a row. ``x`` is N x D (vectors), N x H x W (gray),
+    N x H x W x C (colour) or N x T x H x W x C (video). Raises `ConfigError` naming the file and what is wrong with it.
+    """
+    if not path.exists():
+        raise ConfigError("dataset", f"{path} does not exist")
+    if path.is_dir():
+        return _folder(path, resize, cache_dir)
+    if resize is not None:
+        raise ConfigError("resize", f"is for folders of pictures, and {path} is a file")
+    readers = {".npz": _arrays, ".npy": _arrays, ".csv": _table, ".parquet": _table}
+    if path.suffix not in readers:
+        raise ConfigError("dataset", f"{path} is neither a folder of pictures nor one of {', '.join(readers)}")
+    return readers[path.suffix](path)
+
+
+def _folder(root: Path, resize: int | None, cache_dir: Path) -> Samples:
+    entries = sorted(path for path in root.iterdir() if not path.name.startswith("."))
+    folders, loose = [e for e in entries if e.is_dir()], [e for e in entries if e.is_file()]
+    if folders and loose:
+        raise ConfigError("dataset", f"{root} holds both class folders and files such as {loose[0].name}; use one kind")
+    files, labels = loose, None
+    if folders:
+        inside = [sorted(p for p in f.rglob("*") if p.is_file() and not p.name.startswith(".")) for f in folders]
+        files = [path for group in inside for path in group]
+        labels = [label for label, group in enumerate(inside) for _ in group]
+        if empty := [folder.name for folder, group in zip(folders, inside, strict=True) if not group]:
+            raise ConfigError("dataset", f"{root}: the class folder {empty[0]} is empty; remove it")
+    if not files:
+        raise ConfigError("dataset", f"{root} holds no pictures")
+    classes = tuple(folder.name for folder in folders)
+    key = f"own-{files_key(root, files, resize)}"
+    return cached(cache_dir, key, lambda: read_pictures(files, "dataset", labels, classes, resize))
+
+
+def _arrays(path: Path) -> Samples:
+    try:
+        # Left to open the file itself, numpy leaves it open when the file is damaged.
+        with path.open("rb") as file:
+            stored = np.load(file, allow_pickle=False)
+            arrays = {"x": stored} if isinstance(stored, np.ndarray) else dict(stored)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise ConfigError("dataset", f"{path} is damaged, or holds Python objects, which are never loaded") from error
+    if "x" not in arrays:
+        raise ConfigError("dataset", f"{path} has no array x (there are: {', '.join(arrays) or 'none'})")
+    return _with_labels(path, _samples(path, arrays["x"]), arrays.get("labels"))
+
+
+def _samples(path: Path, x: np.ndarray) -> Samples:
+    if not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
+        raise ConfigError("dataset", f"{path}: x holds {x.dtype}, not numbers")
+    if not 2 <= x.ndim <= 5 or 0 in x.shape:
+        shapes = "N x D, N x H x W, N x H x W x C or N x T x H x W x C"
+        raise ConfigError("dataset", f"{path}: x is {' x '.join(map(str, x.shape))}, not {shapes}")
+    if not np.isfinite(x).all():
+        sample = int(np.argwhere(~np.isfinite(x))[0][0])
+        raise ConfigError("dataset", f"{path}: x holds NaN or infinite values, first in sample {sample} (from 0)")
+    if x.ndim == 2:
+        return Samples(torch.from_numpy(x.astype(np.float32)))
+    return Samples(torch.from_numpy(_channels_first(_pixels(path, x))))
+
+
+def _pixels(path: Path, x: np.ndarray) -> np.ndarray:
+    """Return pictures as uint8 in 0..255 or float32 in [0, 1]; other ranges could mean anything and are refused."""
+    if x.dtype == bool:
+        return x.astype(np.uint8) * 255
+    integer = np.issubdtype(x.dtype, np.integer)
+    low, high = float(x.min()), float(x.max())
+    if low < 0 or high > (255 if integer else 1):
+        allowed = "whole numbers in 0..255" if integer else "numbers in [0, 1]"
+        raise ConfigError("dataset", f"{path}: pictures of {x.dtype} must hold {allowed}, not {low:g} to {high:g}")
+    return x.astype(np.uint8 if integer else np.float32)
+
+
+def _channels_first(x: np.ndarray) -> np.ndarray:
+    x = x[..., None] if x.ndim == 3 else x
+    return np.ascontiguousarray(np.moveaxis(x, -1, 1))
+
+
+def _with_labels(path: Path, samples: Samples, labels: np.ndarray | None) -> Samples:
+    if labels is None:
+        return samples
+    if labels.shape != (len(samples),) or not np.issubdtype(labels.dtype, np.integer):
+        has = f"{' x '.join(map(str, labels.shape))} of {labels.dtype}"
+        raise ConfigError("dataset", f"{path}: labels must be {len(samples)} whole numbers, one for each x, not {has}")
+    names, classes = np.unique(labels, return_inverse=True)
+    return Samples(samples.x, torch.from_numpy(classes.astype(np.int64)), tuple(map(str, names)))
+
+
+def _table(path: Path) -> Samples:
+    frame = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    numbers = frame.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    if frame.empty:
+        raise ConfigError("dataset", f"{path} holds no rows")
+    if not np.isfinite(numbers).all():
+        row, column = np.argwhere(~np.isfinite(numbers))[0]
+        cell = f"row {row + 1} of column {frame.columns[column]}"
+        raise ConfigError("dataset", f"{path}: {cell} is empty or no number; a table holds one vector a row")
+    return _samples(path, numbers)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    try:
+        first = pd.read_csv(path, header=None, nrows=1)
+        has_header = first.apply(pd.to_numeric, errors="coerce").isna().to_numpy().all()
+        return pd.read_csv(path, header=0 if has_header else None, low_memory=False)
+    except (ValueError, OSError) as error:
+        raise ConfigError("dataset", f"{path} cannot be read as a table: {' '.join(str(error).split())}") from error
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except ImportError as error:
+        raise ConfigError("dataset", f"{path} needs pyarrow: pip install 'aldvae[parquet]'") from error
+    except (ValueError, OSError) as error:
+        raise ConfigError("dataset", f"{path} cannot be read as a table: {' '.join(str(error).split())}") from error

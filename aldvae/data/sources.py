@@ -1,0 +1,121 @@
+"""The datasets known by name: where each lies, how it is read, and what it must hold."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from aldvae.data import digits, eurosat, mnist, sprites
+from aldvae.data.dataset import Samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One dataset: `load` takes the data directory (None: our own) and the cache's.
+
+    `folder` is its place in the data directory, None for an embedded one. `checksum` is that of the complete original
+    (see `checksum`); `count` is the number of samples to train and validate on. `credit` must stand on its pictures.
+    """
+
+    name: str
+    load: Callable[[Path | None, Path], Samples]
+    folder: str | None
+    count: int
+    shape: tuple[int, ...]
+    checksum: str
+    contents: Callable[[Path | None, Path], Iterable[bytes]]
+    credit: str = ""
+
+    def verify(self, data_dir: Path | None, cache_dir: Path) -> str:
+        """Return what is wrong with the data, nothing if it is the complete original.
+
+        Raises `ConfigError` where it cannot be read at all.
+        """
+        samples = self.load(data_dir, cache_dir)
+        if (len(samples), samples.shape) != (self.count, self.shape):
+            return f"{len(samples)} samples of {samples.shape} instead of {self.count} of {self.shape}"
+        found = checksum(self.contents(data_dir, cache_dir))
+        return "" if found == self.checksum else f"its contents are not the original's (checksum {found})"
+
+
+def checksum(pieces: Iterable[bytes]) -> str:
+    """Return a checksum of `pieces` that does not depend on their order: the sum of their SHA-256."""
+    total = sum(int.from_bytes(hashlib.sha256(piece).digest()) for piece in pieces)
+    return f"{total % 2**128:032x}"
+
+
+def _samples(load: Callable[[Path | None, Path], Samples], data_dir: Path | None, cache_dir: Path) -> Iterator[bytes]:
+    samples = load(data_dir, cache_dir)
+    labels = samples.labels if samples.labels is not None else torch.zeros(len(samples))
+    for x, label in zip(samples.x.numpy(), labels.tolist(), strict=True):
+        yield x.tobytes() + str(label).encode()
+
+
+def _files(
+    list_files: Callable[[Path | None, Path], list[Path]], data_dir: Path | None, cache_dir: Path
+) -> Iterator[bytes]:
+    for path in list_files(data_dir, cache_dir):
+        yield f"{path.parent.name}/{path.name} ".encode() + path.read_bytes()
+
+
+def _digits(_: Path | None, __: Path) -> Samples:
+    return digits.load()
+
+
+_mnist = partial(mnist.load, "MNIST")
+_fashionmnist = partial(mnist.load, "FashionMNIST")
+
+_ALL = (
+    Source(
+        name="digits",
+        load=_digits,
+        folder=None,
+        count=1_797,
+        shape=(1, 8, 8),
+        checksum="e4aa57bfac314d735725ba9165693243",
+        contents=partial(_samples, _digits),
+    ),
+    Source(
+        name="mnist",
+        load=_mnist,
+        folder="MNIST/raw",
+        count=mnist.COUNT,
+        shape=(1, 28, 28),
+        checksum="fdcd9c2d3babe680f44775cea9250c24",
+        contents=partial(_samples, _mnist),
+    ),
+    Source(
+        name="fashionmnist",
+        load=_fashionmnist,
+        folder="FashionMNIST/raw",
+        count=mnist.COUNT,
+        shape=(1, 28, 28),
+        checksum="b90ccfa2ae4e6648e011b597a1215d17",
+        contents=partial(_samples, _fashionmnist),
+    ),
+    Source(
+        name="eurosat",
+        load=eurosat.load,
+        folder="eurosat/2750",
+        count=eurosat.COUNT,
+        shape=(3, 64, 64),
+        checksum="eeaa2e7e92ad757450bd8c525b671bb3",
+        contents=partial(_files, eurosat.files),
+    ),
+    Source(
+        name="sprites",
+        load=sprites.load,
+        folder=sprites.FOLDER,
+        count=sprites.N_TRAIN * len(sprites.LABELS),
+        shape=(3, sprites.FRAMES, sprites.SIZE, sprites.SIZE),
+        checksum="ab1569ad011956c68d552812117e31d4",
+        contents=partial(_files, sprites.files),
+        credit=sprites.CREDIT,
+    ),
+)
+SOURCES = {source.name: source for source in _ALL}

@@ -1,0 +1,223 @@
+"""SPRITES: 1,296 walking, spell-casting and slashing figures, composed from the sheets of the Liberated Pixel Cup.
+
+Pixel art has few colours, so the sequences are kept as indices into a palette, a third of the size. Cells and frames
+are those of the dataset of Li and Mandt (Disentangled Sequential Autoencoder, 2018).
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tempfile
+import zlib
+from math import prod
+from pathlib import Path
+from typing import Final
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from PIL import Image
+
+from aldvae.data.cache import files_key
+from aldvae.data.dataset import Samples
+from aldvae.data.directory import data_directory, download_into
+from aldvae.errors import ConfigError
+from aldvae.files import write_atomically
+
+CREDIT: Final = (
+    "Sprites: Liberated Pixel Cup / Universal LPC spritesheet (its contributors, opengameart.org), "
+    "CC BY-SA 3.0 and GPL 3.0"
+)
+
+FOLDER: Final = "Sprites"
+# The repository of the dataset's authors, at the commit whose sheets these are.
+ARCHIVE: Final = "https://github.com/YingzhenLi/Sprites/archive/3ce4048c5227802bd8f1888e293fd3afdba91c0c.zip"
+# From the lowest to the highest, and the sheets used of each: NAME/NUMBER.png. The other sheets (body 6, hair 6-9 and
+# so on, all eyes) are in no character.
+LAYERS: Final[tuple[tuple[str, tuple[int, ...]], ...]] = (
+    ("body", (0, 1, 2, 3, 4, 5)),
+    ("bottomwear", (0, 1, 2, 3, 4, 5)),
+    ("topwear", (0, 1, 2, 3, 4, 5)),
+    ("hair", (0, 1, 2, 3, 4, 5)),
+    ("shoes", (1,)),
+)
+ROWS: Final = 21
+COLUMNS: Final = 13
+SIZE: Final = 64
+
+DIRECTIONS: Final = ("front", "left", "right")
+# The cell (COLUMNS * row + column) in which each direction starts, and the frames as steps from there.
+ACTIONS: Final[dict[str, tuple[tuple[int, int, int], tuple[int, ...]]]] = {
+    "walk": ((131, 118, 144), (7, 0, 1, 2, 3, 4, 5, 6)),
+    "spellcard": ((26, 13, 39), (0, 1, 2, 3, 4, 5, 4, 6)),
+    "slash": ((182, 169, 195), (0, 1, 2, 3, 4, 5, 4, 0)),
+}
+LABELS: Final[tuple[str, ...]] = tuple(f"{action} {direction}" for action in ACTIONS for direction in DIRECTIONS)
+FRAMES: Final = 8
+# The cell of every frame of every label, (9 * 8).
+CELLS: Final = np.array([start + step for starts, steps in ACTIONS.values() for start in starts for step in steps])
+
+N_CHARACTERS: Final = prod(len(numbers) for _, numbers in LAYERS)
+N_TRAIN: Final = 1000
+# With numpy's legacy generator, whose numbers never change, this is the division of the original dataset.
+_ORDER_SEED: Final = 423
+
+
+def compose(sheets: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return all sequences of the folder `sheets`: palette indices, the palette, the labels.
+
+    Indices are uint8 (11664, 8, 64, 64), the palette is uint8 (at most 256, 3) with black first, labels are int64
+    (11664,) and index `LABELS`. Sequence 9 * character + label; characters count with hair fastest, then top, bottom,
+    body. Raises `ConfigError` for a sheet that is missing, damaged or of another size.
+    """
+    layers = [np.stack([_read(sheets / name / f"{number}.png") for number in numbers]) for name, numbers in LAYERS]
+    palette = _Palette()
+    indices = np.empty((N_CHARACTERS, len(CELLS), SIZE * SIZE), np.uint8)
+    for cell in np.unique(CELLS):
+        figures = np.zeros((1, SIZE * SIZE), np.uint16)
+        for layer in layers:
+            figures = palette.paint(figures, layer[:, cell])
+        # The original sheets make 190; sheets that make more than a byte can number are not those.
+        if len(palette.colours) > 256:
+            raise ConfigError("data_dir", f"{sheets} holds sheets of too many colours; {_remedy(sheets)}")
+        indices[:, cell == CELLS] = figures[:, None]
+    labels = np.tile(np.arange(len(LABELS)), N_CHARACTERS)
+    return indices.reshape(-1, FRAMES, SIZE, SIZE), palette.colours, labels
+
+
+def files(data_dir: Path | None, cache_dir: Path) -> list[Path]:
+    """Return the sheets that are in a character; downloads all sheets first where their folder is missing.
+
+    Raises `ConfigError` where they cannot be downloaded.
+    """
+    directory = data_directory(data_dir, cache_dir)
+    if not (directory / FOLDER).exists():
+        download_into(directory, FOLDER, _download)
+    return [directory / FOLDER / name / f"{number}.png" for name, numbers in LAYERS for number in numbers]
+
+
+def load(data_dir: Path | None, cache_dir: Path) -> Samples:
+    """Return the sequences of the 1,000 characters to train on: uint8 (9000, 3, 8, 64, 64) and their labels.
+
+    They are composed once and kept compactly in the cache. Raises `ConfigError` for sheets that are missing or damaged.
+    """
+    sheets = files(data_dir, cache_dir)
+    root = sheets[0].parents[1]
+    if missing := [sheet for sheet in sheets if not sheet.exists()]:
+        raise ConfigError("data_dir", f"{missing[0]} is missing; {_remedy(root)}")
+    path = cache_dir / "samples" / f"sprites-{files_key(root, sheets)}.npz"
+    composed = read_cache(path)
+    if composed is None:
+        composed = compose(root)
+        write_cache(path, *composed)
+    indices, palette, labels = composed
+    characters = character_order()[:N_TRAIN]
+    which = (len(LABELS) * characters[:, None] + np.arange(len(LABELS))).ravel()
+    pixels = torch.from_numpy(sequences(indices, palette, which))
+    return Samples(pixels, torch.from_numpy(labels[which]), LABELS)
+
+
+def _download(into: str) -> None:
+    """Download the archive of the authors' repository into the folder `into`, as `FOLDER`."""
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    with tempfile.TemporaryDirectory() as temporary:
+        download_and_extract_archive(ARCHIVE, temporary)
+        (unpacked,) = (path for path in Path(temporary).iterdir() if path.is_dir())
+        shutil.copytree(unpacked, Path(into) / FOLDER)
+
+
+def sequences(indices: np.ndarray, palette: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Return the sequences numbered `which` (n,) in colour: uint8 (n, 3, 8, 64, 64), channels before time."""
+    chosen = indices[which]
+    pixels = np.empty((len(chosen), 3, *chosen.shape[1:]), np.uint8)
+    # Translating bytes is four times as fast as numpy's indexing, which widens every index to 64 bits first.
+    content = chosen.tobytes()
+    for channel in range(3):
+        table = palette[:, channel].tobytes().ljust(256, b"\0")
+        pixels[:, channel] = np.frombuffer(content.translate(table), np.uint8).reshape(chosen.shape)
+    return pixels
+
+
+def character_order() -> np.ndarray:
+    """Return the characters (1296,) in the order in which they are divided: `N_TRAIN` to train on, then 296 to test."""
+    return np.random.RandomState(_ORDER_SEED).permutation(N_CHARACTERS)
+
+
+def write_cache(path: Path, indices: np.ndarray, palette: np.ndarray, labels: np.ndarray) -> None:
+    """Write what `compose` returned to `path`, compressed."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, indices=indices, palette=palette, labels=labels)
+    write_atomically(path, buffer.getvalue())
+
+
+def read_cache(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Read what `write_cache` wrote; None where there is none or it is damaged, and then it is composed anew."""
+    try:
+        # Opened here because numpy leaves a damaged file open.
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return file["indices"], file["palette"], file["labels"]
+    except (OSError, EOFError, KeyError, ValueError, RuntimeError, BadZipFile, zlib.error):
+        return None
+
+
+class _Palette:
+    """The colours met so far, numbered in the order they were met, black first."""
+
+    def __init__(self) -> None:
+        self._numbers = {0: 0}
+
+    @property
+    def colours(self) -> np.ndarray:
+        """All colours, uint8 (K, 3)."""
+        packed = np.array(list(self._numbers), np.uint32)[:, None]
+        return (packed >> np.array([16, 8, 0], np.uint32)).astype(np.uint8)
+
+    def paint(self, figures: np.ndarray, sheets: np.ndarray) -> np.ndarray:
+        """Lay each cell of `sheets` (S, P, 4) on each of the `figures` (N, P): uint16 (N * S, P), sheets fastest."""
+        painted = np.repeat(figures[:, None], len(sheets), axis=1)
+        for number, sheet in enumerate(sheets):
+            alpha = sheet[:, 3]
+            # All but a few hundred pixels are clear or opaque, and an opaque one does not depend on what is below it.
+            opaque, sheer = alpha == 255, (alpha > 0) & (alpha < 255)
+            painted[:, number, opaque] = self._number(sheet[opaque, :3])
+            painted[:, number, sheer] = self._number(_over(self.colours[figures[:, sheer]], sheet[sheer]))
+        return painted.reshape(-1, figures.shape[1])
+
+    def _number(self, colours: np.ndarray) -> np.ndarray:
+        """Map `colours` (..., 3) to their numbers (...), giving new ones to those not met before."""
+        packed = colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+        distinct, inverse = np.unique(packed, return_inverse=True)
+        numbers = [self._numbers.setdefault(int(colour), len(self._numbers)) for colour in distinct]
+        return np.array(numbers, np.uint16)[inverse]
+
+
+def _over(below: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """Blend `above` (P, 4) with the opaque colours `below` (N, P, 3), rounding to the nearest: uint8 (N, P, 3)."""
+    alpha = above[:, 3:].astype(np.uint32)
+    return ((above[:, :3] * alpha + below * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _read(path: Path) -> np.ndarray:
+    """Return the cells of one sheet as uint8 (ROWS * COLUMNS, SIZE * SIZE, 4)."""
+    remedy = _remedy(path.parent.parent)
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGBA"))
+    except FileNotFoundError as error:
+        raise ConfigError("data_dir", f"{path} is missing; {remedy}") from error
+    except PermissionError as error:
+        raise ConfigError("data_dir", f"{path} cannot be read: permission denied") from error
+    # Pillow reports a damaged PNG in any of these ways, depending on where the damage is.
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ConfigError("data_dir", f"{path} is not an image that can be read; {remedy}") from error
+    if pixels.shape != (ROWS * SIZE, COLUMNS * SIZE, 4):
+        size, expected = f"{pixels.shape[1]}x{pixels.shape[0]}", f"{COLUMNS * SIZE}x{ROWS * SIZE}"
+        raise ConfigError("data_dir", f"{path} is {size}, not {expected}; {remedy}")
+    cells = pixels.reshape(ROWS, SIZE, COLUMNS, SIZE, 4).swapaxes(1, 2)
+    return cells.reshape(ROWS * COLUMNS, SIZE * SIZE, 4)
+
+
+def _remedy(sheets: Path) -> str:
+    return f"delete {sheets} to have it downloaded again"

@@ -1,0 +1,54 @@
+"""Principal components of the training data as features: for data without labels, and for vectors."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor, nn
+
+from aldvae.cpu import cpu_settings
+from aldvae.data.dataset import Dataset, inputs
+from aldvae.metrics.features import frames
+
+# Part of the features' identity: raise it whenever something here changes.
+VERSION = 1
+DIMENSIONS = 64
+_MOST_SAMPLES = 5000
+
+
+class Projection(nn.Module):
+    """The linear map onto the components; `mean` is (D,), `components` (K, D)."""
+
+    mean: Tensor
+    components: Tensor
+
+    def __init__(self, mean: Tensor, components: Tensor) -> None:
+        """Keep both as buffers."""
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("components", components)
+
+    @property
+    def dimensions(self) -> int:
+        """The number of components, K."""
+        return len(self.components)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Map samples (B, ...) to features (B, K)."""
+        return (samples.flatten(1) - self.mean) @ self.components.T
+
+
+def fit_pca(data: Dataset) -> tuple[Projection, str]:
+    """Return the projection onto the 64 leading components (fewer for smaller samples), and a name for it.
+
+    Fitted on the first 5,000 training samples, on the CPU with one thread.
+    """
+    samples = inputs(frames(data.train.x[:_MOST_SAMPLES])).flatten(1).numpy()
+    with cpu_settings(1):
+        pca = PCA(min(DIMENSIONS, *samples.shape), random_state=0).fit(samples)
+    projection = Projection(*(torch.from_numpy(a.astype(np.float32)) for a in (pca.mean_, pca.components_)))
+    digest = hashlib.sha256(repr((VERSION, data.train.fingerprint)).encode()).hexdigest()[:16]
+    return projection, f"pca-{digest}"

@@ -1,0 +1,42 @@
+"""The convolutional network (EuroSAT; the paper, section 4.1)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from aldvae.errors import ConfigError
+from aldvae.models.vae import Network
+
+CHANNELS = 32
+HIDDEN_DIM = 256
+_LAYERS = 4
+
+
+def build(shape: tuple[int, ...], hidden_dim: int | None, channels: int | None) -> Network:
+    """Return four strided convolutions of `channels` (default 32) and two layers of `hidden_dim` units (default 256).
+
+    The encoder uses SiLU, the decoder mirrors it with ReLU. `shape` is (C, H, W), with at least 16 pixels a side, else
+    `ConfigError`; sides that are odd on the way down get their size back on the way up.
+    """
+    if len(shape) != 3 or min(shape[1:]) < 2**_LAYERS:
+        raise ConfigError("network", f"conv takes pictures of 16 pixels a side or more, not {shape}; use mlp")
+    width, channels = hidden_dim or HIDDEN_DIM, channels or CHANNELS
+    sides = [tuple(side // 2**layer for side in shape[1:]) for layer in range(_LAYERS + 1)]
+    flat = channels * sides[-1][0] * sides[-1][1]
+    down: list[nn.Module] = []
+    for before in [shape[0]] + [channels] * (_LAYERS - 1):
+        down += [nn.Conv2d(before, channels, 4, stride=2, padding=1), nn.SiLU()]
+    encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+    up: list[nn.Module] = []
+    for large in reversed(sides[:-1]):
+        after, odd = (shape[0] if large == sides[0] else channels), (large[0] % 2, large[1] % 2)
+        up += [nn.ReLU(), nn.ConvTranspose2d(channels, after, 4, stride=2, padding=1, output_padding=odd)]
+    decoder = nn.Sequential(
+        nn.ReLU(),
+        nn.Linear(width, width),
+        nn.ReLU(),
+        nn.Linear(width, flat),
+        nn.Unflatten(1, (channels, *sides[-1])),
+        *up,
+    )
+    return Network(encoder, width, decoder, width)

@@ -1,0 +1,134 @@
+"""The network for short videos (SPRITES): 3-D convolutions and residual blocks with axial attention, after VideoGPT."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aldvae.errors import ConfigError
+from aldvae.models.vae import Network
+
+CHANNELS = 32
+HEADS = 2
+BLOCKS = 4
+
+
+class AxisAttention(nn.Module):
+    """Self-attention along one axis: positions that differ in any other never see each other."""
+
+    def __init__(self, channels: int, axis: int, length: int) -> None:
+        """Attend along `axis` of a (B, T, H, W, C): 1 for time, 2 for height, 3 for width, `length` long."""
+        super().__init__()
+        self.axis = axis
+        # Small at first, so that attention starts from what is seen and learns how much where it is seen matters.
+        self.positions = nn.Parameter(0.02 * torch.randn(length, channels))
+        self.read = nn.Linear(channels, 3 * channels, bias=False)
+        self.write = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (B, T, H, W, C) to the same shape."""
+        lines = x.transpose(self.axis, 3) + self.positions
+        heads = self.read(lines).unflatten(-1, (3, HEADS, -1)).permute(4, 0, 1, 2, 5, 3, 6)
+        # The lines lie beside the heads, not in the batch: CUDA's kernels take no batch above 65535, and 1000 videos
+        # of SPRITES have 256000 lines along time.
+        query, key, value = heads.flatten(2, 4)
+        seen = F.scaled_dot_product_attention(query, key, value).view(heads.shape[1:])
+        written: Tensor = self.write(seen.transpose(3, 4).flatten(4))
+        return written.transpose(self.axis, 3)
+
+
+class AxialAttention(nn.Module):
+    """The sum of attention along time, along height and along width, each with its own weights."""
+
+    def __init__(self, channels: int, grid: tuple[int, ...]) -> None:
+        """For feature maps of `channels` on a `grid` of (T, H, W)."""
+        super().__init__()
+        self.time, self.height, self.width = (
+            AxisAttention(channels, axis, length) for axis, length in enumerate(grid, start=1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (B, C, T, H, W) to the same shape."""
+        x = x.movedim(1, -1)
+        seen: Tensor = self.time(x) + self.height(x) + self.width(x)
+        return seen.movedim(-1, 1)
+
+
+class ResidualBlock(nn.Module):
+    """What a bottleneck of convolutions and axial attention add to their input."""
+
+    def __init__(self, channels: int, grid: tuple[int, ...]) -> None:
+        """For feature maps of `channels` on a `grid` of (T, H, W)."""
+        super().__init__()
+        self.block = nn.Sequential(
+            *_norm_relu(channels),
+            nn.Conv3d(channels, channels // 2, 3, padding=1, bias=False),
+            *_norm_relu(channels // 2),
+            nn.Conv3d(channels // 2, channels, 1, bias=False),
+            *_norm_relu(channels),
+            AxialAttention(channels, grid),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (B, C, T, H, W) to the same shape."""
+        added: Tensor = self.block(x)
+        return x + added
+
+
+def build(shape: tuple[int, ...], hidden_dim: int | None, channels: int | None) -> Network:
+    """Return the network for videos of `shape` (C, T, H, W), with feature maps of `channels` (None: 32).
+
+    Raises `ConfigError` for shapes and channels it cannot work with, and for a `hidden_dim`: it has none.
+    """
+    if hidden_dim is not None:
+        raise ConfigError("hidden_dim", "the video network has no hidden layers of that kind; use --channels")
+    channels = CHANNELS if channels is None else channels
+    _check(shape, channels)
+    _, frames, height, width = shape
+    grid = (frames // 2, height // 4, width // 4)
+    features = channels * grid[0] * grid[1] * grid[2]
+    return Network(_encoder(shape[0], channels, grid), features, _decoder(shape[0], channels, grid), features)
+
+
+def _check(shape: tuple[int, ...], channels: int) -> None:
+    fits = len(shape) == 4 and min(shape) > 0 and shape[1] % 2 == 0 and shape[2] % 4 == 0 and shape[3] % 4 == 0
+    if not fits:
+        raise ConfigError(
+            "network",
+            "video needs inputs of (channels, frames, height, width) with an even number of frames, height and width "
+            f"divisible by 4, not {tuple(shape)}",
+        )
+    # Also what the half as many channels inside a residual block ask for.
+    if channels < HEADS or channels % HEADS:
+        raise ConfigError("channels", f"must be divisible by the {HEADS} heads of the attention, not {channels}")
+
+
+def _encoder(inputs: int, channels: int, grid: tuple[int, ...]) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv3d(inputs, channels, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv3d(channels, channels, (3, 4, 4), stride=(1, 2, 2), padding=1),
+        nn.ReLU(),
+        nn.Conv3d(channels, channels, 3, padding=1),
+        *_residual_blocks(channels, grid),
+        nn.Flatten(),
+    )
+
+
+def _decoder(outputs: int, channels: int, grid: tuple[int, ...]) -> nn.Module:
+    return nn.Sequential(
+        nn.Unflatten(1, (channels, *grid)),
+        *_residual_blocks(channels, grid),
+        nn.ConvTranspose3d(channels, channels, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose3d(channels, outputs, (3, 4, 4), stride=(1, 2, 2), padding=1),
+    )
+
+
+def _residual_blocks(channels: int, grid: tuple[int, ...]) -> list[nn.Module]:
+    return [*(ResidualBlock(channels, grid) for _ in range(BLOCKS)), *_norm_relu(channels)]
+
+
+def _norm_relu(channels: int) -> list[nn.Module]:
+    return [nn.BatchNorm3d(channels), nn.ReLU()]

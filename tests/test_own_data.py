@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import aldvae
+from aldvae.config import Execution, own_data, resolve
+from aldvae.data import load_dataset, own
+from aldvae.errors import ConfigError
+from aldvae.training import run
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Thirty RGB pictures of 20 x 16 in two class folders."""
+    for name in ("cats", "dogs"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(15):
+            pixels = RANDOM.integers(0, 256, (16, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pets" / name / f"{number}.png")
+    return tmp_path / "pets"
+
+
+def read(path: Path, cache: Path, resize: int | None = None) -> Any:
+    own.load.cache_clear()
+    return own.load(path, resize, cache)
+
+
+def save(path: Path, **arrays: np.ndarray) -> Path:
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    return path
+
+
+def test_class_folders_give_labels_and_flat_folders_none(folder: Path, tmp_path: Path) -> None:
+    samples = read(folder, tmp_path / "cache")
+    assert samples.shape == (3, 16, 20)
+    assert samples.classes == ("cats", "dogs")
+    assert samples.labels.tolist() == [0] * 15 + [1] * 15
+    first = np.asarray(Image.open(folder / "cats" / "0.png"))
+    assert np.array_equal(samples.x[0].permute(1, 2, 0).numpy(), first)
+    flat = read(folder / "cats", tmp_path / "cache")
+    assert (len(flat), flat.labels, flat.classes) == (15, None, ())
+
+
+def test_a_second_reading_comes_from_the_cache_until_a_file_changes(folder: Path, tmp_path: Path) -> None:
+    first = read(folder, tmp_path / "cache")
+    (cached,) = (tmp_path / "cache").rglob("*.safetensors")
+    assert torch.equal(read(folder, tmp_path / "cache").x, first.x)
+    assert list((tmp_path / "cache").rglob("*.safetensors")) == [cached]
+    Image.new("RGB", (20, 16)).save(folder / "cats" / "0.png")
+    assert int(read(folder, tmp_path / "cache").x[0].sum()) == 0
+
+
+def test_gray_pictures_have_one_channel_and_are_resized_only_when_asked_to(tmp_path: Path) -> None:
+    for number, size in enumerate([(20, 20), (30, 30)]):
+        Image.new("L", size, 100).save(tmp_path / f"{number}.png")
+    with pytest.raises(ConfigError, match=r"1\.png is 30 x 30 where 0\.png is 20 x 20; use --resize"):
+        read(tmp_path, tmp_path / ".cache")
+    assert read(tmp_path, tmp_path / ".cache", resize=16).shape == (1, 16, 16)
+
+
+def test_damaged_and_foreign_files_are_named(folder: Path, tmp_path: Path) -> None:
+    file = folder / "dogs" / "3.png"
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ConfigError, match=r"dogs/3\.png is damaged or truncated"):
+        read(folder, tmp_path / "cache")
+    file.write_bytes(content)
+    (folder / "cats" / "notes.txt").write_text("meow")
+    with pytest.raises(ConfigError, match=r"cats/notes\.txt is not a picture"):
+        read(folder, tmp_path / "cache")
+    (folder / "cats" / "notes.txt").rename(folder / "notes.txt")
+    with pytest.raises(ConfigError, match=r"both class folders and files such as notes\.txt"):
+        read(folder, tmp_path / "cache")
+
+
+def test_empty_folders(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="holds no pictures"):
+        read(tmp_path / "empty", tmp_path / "cache")
+    (folder / "eels").mkdir()
+    with pytest.raises(ConfigError, match="class folder eels is empty"):
+        read(folder, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((9, 5), (5,)), ((9, 8, 6), (1, 8, 6)), ((9, 8, 6, 3), (3, 8, 6)), ((9, 4, 8, 6, 3), (3, 4, 8, 6))],
+)
+def test_array_shapes(tmp_path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    x = RANDOM.random(shape).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    samples = read(tmp_path / "x.npy", tmp_path)
+    assert samples.shape == expected
+    assert np.array_equal(samples.x[3].numpy(), np.moveaxis(x[3].reshape(*expected[1:], -1), -1, 0).reshape(expected))
+
+
+def test_labels_may_be_any_whole_numbers(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.npz", x=RANDOM.random((4, 3)), labels=np.array([7, -1, 7, 30]))
+    samples = read(path, tmp_path)
+    assert samples.labels.tolist() == [1, 0, 1, 2]
+    assert samples.classes == ("-1", "7", "30")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "problem"),
+    [
+        ({"y": np.zeros(3)}, r"no array x \(there are: y\)"),
+        ({"x": np.zeros((4, 3)), "labels": np.zeros(3, int)}, "labels must be 4 whole numbers"),
+        ({"x": np.zeros((4, 3)), "labels": np.zeros(4)}, "labels must be 4 whole numbers"),
+        ({"x": np.array([[0.0, 1], [np.nan, 2]])}, "NaN or infinite values, first in sample 1"),
+        ({"x": np.full((3, 4, 4), 1.5)}, r"must hold numbers in \[0, 1\], not 1.5 to 1.5"),
+        ({"x": np.full((3, 4, 4), 300)}, r"must hold whole numbers in 0..255"),
+        ({"x": np.zeros((3, 4, 4), complex)}, "x holds complex128, not numbers"),
+        ({"x": np.array([["a", "b"]])}, "not numbers"),
+        ({"x": np.zeros(5)}, "x is 5, not N x D"),
+        ({"x": np.zeros((0, 5))}, "x is 0 x 5, not"),
+    ],
+)
+def test_arrays_that_make_no_sense(tmp_path: Path, arrays: dict[str, np.ndarray], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        read(save(tmp_path / "bad.npz", **arrays), tmp_path)
+
+
+def test_python_objects_are_never_loaded(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "executed",)
+
+    np.save(tmp_path / "bomb.npy", np.array([Bomb()], dtype=object), allow_pickle=True)
+    np.savez(tmp_path / "bomb.npz", x=np.array([Bomb()], dtype=object))
+    for name in ("bomb.npy", "bomb.npz"):
+        with pytest.raises(ConfigError, match="never loaded"):
+            read(tmp_path / name, tmp_path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_truncated_arrays(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.npz", x=np.zeros((50, 50)))
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(ConfigError, match="is damaged"):
+        read(path, tmp_path)
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_tables_of_vectors(tmp_path: Path, header: bool) -> None:
+    frame = pd.DataFrame(RANDOM.random((12, 3)), columns=["a", "b", "c"])
+    frame.to_csv(tmp_path / "t.csv", index=False, header=header)
+    samples = read(tmp_path / "t.csv", tmp_path)
+    np.testing.assert_allclose(samples.x.numpy(), frame.to_numpy(), rtol=1e-6)
+
+
+def test_parquet(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame(RANDOM.random((12, 3)), columns=["a", "b", "c"])
+    frame.to_parquet(tmp_path / "t.parquet")
+    np.testing.assert_allclose(read(tmp_path / "t.parquet", tmp_path).x.numpy(), frame.to_numpy(), rtol=1e-6)
+    (tmp_path / "t.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ConfigError, match="cannot be read as a table"):
+        read(tmp_path / "t.parquet", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a,b\n1,2\n3,x\n", "row 2 of column b is empty or no number"),
+        ("a,b\n1,2\n,4\n5,6\n", "row 2 of column a is empty or no number"),
+        ("a,b\n1,2\n1,2,3\n", "cannot be read as a table"),
+        ("", "cannot be read as a table"),
+        ("a,b\n", "holds no rows"),
+    ],
+)
+def test_tables_that_make_no_sense(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(ConfigError, match=problem):
+        read(tmp_path / "t.csv", tmp_path)
+
+
+def test_vectors_are_standardised_by_the_training_samples(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", RANDOM.normal(5, 3, (200, 4)))
+    data = load_dataset("x.npy", validation=0.2, cache_dir=tmp_path, own_data=tmp_path / "x.npy")
+    torch.testing.assert_close(data.train.x.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(data.train.x.std(0), torch.ones(4))
+    assert data.standardisation is not None
+    assert float(data.standardisation.mean.mean()) == pytest.approx(5, abs=1)
+
+
+def test_a_constant_column_is_named(tmp_path: Path) -> None:
+    x = RANDOM.random((50, 4))
+    x[:, 2] = 0.1
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(ConfigError, match=r"column 2 \(from 0\) is constant"):
+        load_dataset("x.npy", validation=0.2, cache_dir=tmp_path, own_data=tmp_path / "x.npy")
+
+
+def test_shape_and_labels_choose_what_is_not_said(folder: Path, tmp_path: Path) -> None:
+    execution = Execution(cache_dir=tmp_path / "cache")
+    pets = resolve("adaptive", str(folder), execution)
+    assert (pets.network, pets.clusters, pets.fid_features, pets.dataset) == ("conv", 2, "pca", "pets")
+    assert pets.name.startswith("pets-adaptive-dim100-seed0-")
+    np.save(tmp_path / "v.npy", RANDOM.random((30, 12)))
+    with pytest.raises(ConfigError, match="--clusters is needed"):
+        resolve("adaptive", str(tmp_path / "v.npy"), execution)
+    vectors = resolve("adaptive", str(tmp_path / "v.npy"), execution, clusters=3)
+    assert (vectors.network, vectors.likelihood, vectors.init_dim) == ("mlp", "gaussian", 12)
+    np.save(tmp_path / "s.npy", RANDOM.random((30, 8, 8)))
+    assert resolve("adaptive", str(tmp_path / "s.npy"), execution, clusters=3).network == "mlp"
+
+
+def test_where_the_data_lie_does_not_name_the_run(folder: Path, tmp_path: Path) -> None:
+    execution = Execution(cache_dir=tmp_path / "cache")
+    moved = shutil.copytree(folder, tmp_path / "elsewhere" / "pets")
+    names = {resolve("adaptive", str(path), execution).name for path in (folder, moved)}
+    assert len(names) == 1
+    Image.new("RGB", (20, 16)).save(moved / "cats" / "0.png")
+    own.load.cache_clear()
+    assert resolve("adaptive", str(moved), execution).name not in names
+
+
+@pytest.mark.parametrize(
+    ("dataset", "problem"),
+    [
+        ("nowhere/at/all", "does not exist"),
+        ("nowhere.npz", "does not exist"),
+        ("nonsense", "--dataset nonsense is not known"),
+    ],
+)
+def test_data_that_are_not_there(dataset: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        resolve("adaptive", dataset)
+
+
+def test_what_needs_labels_or_pictures_says_so(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", RANDOM.random((300, 12)))
+    np.save(tmp_path / "p.npy", RANDOM.random((300, 16, 16)))
+    cases = [
+        ("v.npy", "classifier", "classifier looks at gray or RGB pictures, and v.npy holds vectors; use pca"),
+        ("v.npy", "inception", "inception looks at gray or RGB pictures"),
+        ("p.npy", "classifier", "classifier needs labels of two classes or more, and p.npy has none"),
+    ]
+    for name, features, problem in cases:
+        path = tmp_path / name
+        given: dict[str, Any] = {"clusters": 3, "fid_features": features, "fid_samples": 20, "silhouette_samples": 20}
+        with pytest.raises(ConfigError, match=problem):
+            run(resolve("adaptive", str(path), **given), Execution(own_data=own_data(str(path)), results_dir=tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["vectors", "pictures", "flat pictures", "video"])
+def test_a_run_on_data_of_ones_own(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "mine.npz"
+    digits = load_digits()
+    x = {
+        "vectors": RANDOM.normal(size=(300, 3)) @ RANDOM.normal(size=(3, 12)) + 0.1 * RANDOM.normal(size=(300, 12)),
+        "pictures": np.repeat(np.repeat(digits.images[:300] / 16, 2, 1), 2, 2)[..., None].repeat(3, -1),
+        "flat pictures": digits.images[:300] / 16,
+        "video": np.stack([digits.images[i : i + 300] / 16 for i in range(4)], axis=1)[..., None],
+    }[kind]
+    save(path, x=x, labels=digits.target[:300])
+    given: dict[str, Any] = {
+        "epochs": 4,
+        "init_dim": 8,
+        "patience": 2,
+        "step": 3,
+        "fid_samples": 60,
+        "silhouette_samples": 60,
+    }
+    given |= {"validation": 0.2} | ({"channels": 8, "network": "video"} if kind == "video" else {})
+    execution = Execution(results_dir=tmp_path / "runs", own_data=own_data(str(path)))
+    outcome = run(resolve("adaptive", str(path), execution, **given), execution)
+    metrics = pd.read_csv(outcome.path / "metrics.csv")
+    assert metrics["recon_loss"].iloc[-1] < metrics["recon_loss"].iloc[0]
+    assert set(metrics["fid_features"]) == {"pca"}
+    model = aldvae.load(outcome.path)
+    assert model.latent_dim == outcome.summary["latent_dim"] == 2
+    assert str(tmp_path) not in (outcome.path / "provenance.json").read_text()
+    if kind == "vectors":
+        raw = torch.from_numpy(x[:5]).float()
+        torch.testing.assert_close(model.restore(model.standardise(raw)), raw)
+        assert float(model.standardise(torch.from_numpy(x).float()).std()) == pytest.approx(1, abs=0.1)
