@@ -248,8 +248,9 @@ def resolve(kind: str, dataset: str, execution: Execution | None = None, **given
         known = protocol(dataset)
     else:
         known, source = _own_protocol(path, chosen.get("resize"), execution or Execution())
-        if chosen.get("clusters", known.clusters) is None:
-            raise ConfigError("clusters", f"is needed: {dataset} has no labels that tell the number of groups; try 10")
+        if "clusters" not in chosen and (known.clusters or 0) < 2:
+            what = "one class only" if known.clusters else "no labels that tell the number of groups"
+            raise ConfigError("clusters", f"is needed: {dataset} has {what}; for example --clusters 10")
         dataset = path.resolve().name
     usual = {name: getattr(known, name) for name in _FROM_PROTOCOL if getattr(known, name) is not None}
     if "network" in chosen and chosen["network"] != known.network:

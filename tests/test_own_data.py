@@ -209,8 +209,11 @@ def test_shape_and_labels_choose_what_is_not_said(folder: Path, tmp_path: Path) 
     assert (pets.network, pets.clusters, pets.fid_features, pets.dataset) == ("conv", 2, "pca", "pets")
     assert pets.name.startswith("pets-adaptive-dim100-seed0-")
     np.save(tmp_path / "v.npy", RANDOM.random((30, 12)))
-    with pytest.raises(ConfigError, match="--clusters is needed"):
+    with pytest.raises(ConfigError, match=r"--clusters is needed: .* has no labels"):
         resolve("adaptive", str(tmp_path / "v.npy"), execution)
+    one_class = save(tmp_path / "one.npz", x=RANDOM.random((30, 5)), labels=np.zeros(30, int))
+    with pytest.raises(ConfigError, match=r"--clusters is needed: .* has one class only"):
+        resolve("adaptive", str(one_class), execution)
     vectors = resolve("adaptive", str(tmp_path / "v.npy"), execution, clusters=3)
     assert (vectors.network, vectors.likelihood, vectors.init_dim) == ("mlp", "gaussian", 12)
     np.save(tmp_path / "s.npy", RANDOM.random((30, 8, 8)))
