@@ -22,6 +22,9 @@ from aldvae.protocol import PROTOCOLS, Protocol, own_protocol, protocol
 NETWORKS = ("mlp", "conv", "video")
 LIKELIHOODS = ("bernoulli", "gaussian")
 FID_FEATURES = ("inception", "classifier", "pca", "none")
+FID_PRECISIONS = ("float32", "bfloat16", "float16")
+SILHOUETTE_ON = ("samples", "means")
+SILHOUETTE_GROUPS = ("clusters", "classes")
 
 
 def _setting(panel: str, text: str, default: Any = MISSING) -> Any:
@@ -79,9 +82,15 @@ class RunConfig:
     )
     threshold_fid_recon: float = _setting("Compression", "The same for fid_recon; less favours reconstruction.", 0.0)
     threshold_fid_gen: float = _setting("Compression", "The same for fid_gen. -inf takes a metric out.", 0.0)
-    fid_features: str = _setting("Metrics", "Behind the Fréchet distances: inception (the FID), classifier or none.")
-    fid_samples: int = _setting("Metrics", "Images behind each Fréchet distance.", 500)
-    silhouette_samples: int = _setting("Metrics", "Images behind the Silhouette score.", 500)
+    fid_features: str = _setting(
+        "Metrics", "Behind the Fréchet distances: inception (the FID), classifier, pca or none."
+    )
+    fid_samples: int = _setting("Metrics", "Samples behind each Fréchet distance.", 500)
+    fid_precision: str = _setting("Metrics", "Inception computes in float32, bfloat16 or float16.", "float32")
+    silhouette_samples: int = _setting("Metrics", "Samples behind the Silhouette score.", 500)
+    silhouette_on: str = _setting("Metrics", "Latent samples, or posterior means.", "samples")
+    silhouette_groups: str = _setting("Metrics", "K-means clusters, or the true classes.", "clusters")
+    metrics_every: int = _setting("Metrics", "Measure at every such epoch; divides --patience.", 1)
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, naming the option."""
@@ -91,6 +100,11 @@ class RunConfig:
             if self.init_dim < self.min_dim:
                 raise ConfigError("init_dim", f"{self.init_dim} is below the smallest size, --min-dim {self.min_dim}")
             self.make_rule()
+            if self.patience % self.metrics_every:
+                problem = f"must divide --patience {self.patience}, so that every decision has its metrics"
+                raise ConfigError("metrics_every", f"{problem}; {self.metrics_every} does not")
+        if self.fid_precision != "float32" and self.fid_features != "inception":
+            raise ConfigError("fid_precision", f"means nothing to --fid-features {self.fid_features}; leave it out")
 
     def _check_names(self) -> None:
         from aldvae.compression.selection import SELECTIONS
@@ -102,13 +116,16 @@ class RunConfig:
             ("likelihood", list(LIKELIHOODS)),
             ("select", list(SELECTIONS)),
             ("fid_features", list(FID_FEATURES)),
+            ("fid_precision", list(FID_PRECISIONS)),
+            ("silhouette_on", list(SILHOUETTE_ON)),
+            ("silhouette_groups", list(SILHOUETTE_GROUPS)),
         ):
             if getattr(self, option) not in known:
                 raise unknown_name(option, getattr(self, option), known)
 
     def _check_numbers(self) -> None:
         least = {"init_dim": SMALLEST_DIM, "epochs": 1, "batch_size": 1, "seed": 0, "clusters": 2, "fid_samples": 2}
-        least |= {"hidden_dim": 1, "channels": 1, "limit": 2, "resize": 1}
+        least |= {"metrics_every": 1, "hidden_dim": 1, "channels": 1, "limit": 2, "resize": 1}
         least["silhouette_samples"] = self.clusters + 1
         for name, smallest in least.items():
             value = getattr(self, name)

@@ -18,10 +18,9 @@ from aldvae.config import Execution, RunConfig
 from aldvae.cpu import cpu_settings
 from aldvae.data import Dataset, inputs, load_dataset
 from aldvae.devices import pick_device
-from aldvae.errors import ConfigError
 from aldvae.files import rounded
-from aldvae.metrics.evaluation import Evaluation, Evaluator, require_finite
-from aldvae.metrics.features import Features, load_features
+from aldvae.metrics.evaluation import Evaluation, Evaluator, check_samples, require_finite
+from aldvae.metrics.features import Features, Request, load_features
 from aldvae.models import build_vae
 from aldvae.models.storage import model_bytes, network_settings
 from aldvae.models.vae import kl_divergence
@@ -106,10 +105,12 @@ class Trainer:
         self.optimizer.step()
         return loss.detach()
 
-    def compress(self, evaluation: Evaluation) -> Step | None:
-        """Let the rule see the epoch's metrics, and remove neurons if it says so."""
+    def compress(self, evaluation: Evaluation | None) -> Step | None:
+        """Let the rule see the epoch's metrics (None: not measured), and remove neurons if it says so."""
         if self.compressor is None:
             return None
+        if evaluation is None:
+            return self.compressor.step()
         asked = {name: evaluation.metrics[name] for name in self.config.asked_metrics}
         return self.compressor.step(kl=evaluation.kl, **asked)
 
@@ -142,12 +143,13 @@ def run(config: RunConfig, execution: Execution, observer: Observer | None = Non
         return Outcome(directory.path, directory.summary(), skipped=True)
     device = pick_device(execution.device)
     with cpu_settings(execution.threads or config.usual_threads) as threads:
-        data = _load_data(config, execution)
-        check_samples(config, data)
-        features = _load_features(config, execution, data, device)
+        data = load_data(config, execution)
+        check_samples(config, data.validation)
+        features = load_features_of(config, execution, data, device)
         inputs = {"data": data.fingerprint, "features": features.identity if features else "none"}
         directory.check(inputs)
-        trainer, evaluator = Trainer(config, data, device), _make_evaluator(config, data, features, device)
+        trainer = Trainer(config, data, device)
+        evaluator = Evaluator(config, data.validation, features, execution.cache_directory, device)
         done, tables = _resume(trainer, directory, observer)
         directory.begin(inputs, session(device, threads, done + 1))
         directory.restore_tables(tables)
@@ -161,7 +163,8 @@ def run(config: RunConfig, execution: Execution, observer: Observer | None = Non
     return Outcome(directory.path, directory.summary(), skipped=False)
 
 
-def _load_data(config: RunConfig, execution: Execution) -> Dataset:
+def load_data(config: RunConfig, execution: Execution) -> Dataset:
+    """Return the data of a run; raises `ConfigError` as `load_dataset` does."""
     return load_dataset(
         config.dataset,
         validation=config.validation,
@@ -173,29 +176,10 @@ def _load_data(config: RunConfig, execution: Execution) -> Dataset:
     )
 
 
-def check_samples(config: RunConfig, data: Dataset) -> None:
-    """Raise `ConfigError` where the validation samples are fewer than a metric asks for."""
-    there = len(data.validation)
-    for option in ("fid_samples", "silhouette_samples"):
-        wanted = getattr(config, option)
-        if wanted > there and (option != "fid_samples" or config.fid_features != "none"):
-            raise ConfigError(option, f"{wanted} is more than the {there} validation samples; use {there} or less")
-
-
-def _load_features(config: RunConfig, execution: Execution, data: Dataset, device: torch.device) -> Features | None:
-    return load_features(config.fid_features, data, execution.cache_directory, execution.inception_weights, device)
-
-
-def _make_evaluator(config: RunConfig, data: Dataset, features: Features | None, device: torch.device) -> Evaluator:
-    return Evaluator(
-        data.validation,
-        features,
-        n_clusters=config.clusters,
-        fid_samples=config.fid_samples,
-        silhouette_samples=config.silhouette_samples,
-        seed=config.seed,
-        device=device,
-    )
+def load_features_of(config: RunConfig, execution: Execution, data: Dataset, device: torch.device) -> Features | None:
+    """Return the features behind a run's Fréchet distances; raises `ConfigError` as `load_features` does."""
+    request = Request(execution.cache_directory, device, execution.inception_weights, config.fid_precision)
+    return load_features(config.fid_features, data, request)
 
 
 def _resume(trainer: Trainer, directory: RunDirectory, observer: Observer) -> tuple[int, dict[str, str]]:
@@ -218,20 +202,16 @@ def _epoch(epoch: int, trainer: Trainer, evaluator: Evaluator, directory: RunDir
     train_loss = trainer.train_epoch(epoch)
     require_finite(epoch, train_loss=train_loss)
     trained = time.perf_counter()
-    evaluation = evaluator.evaluate(trainer.model, epoch).rounded()
+    measuring = epoch % trainer.config.metrics_every == 0 or epoch == trainer.config.epochs
+    evaluation = evaluator.evaluate(trainer.model, epoch).rounded() if measuring else None
     measured = time.perf_counter()
-    row: dict[str, Any] = {
-        "epoch": epoch,
-        "latent_dim": latent_dim,
-        "train_loss": rounded(train_loss),
-        **evaluation.metrics,
-    }
-    row |= {"fid_features": trainer.config.fid_features, "fid_samples": evaluator.fid_samples}
+    row: dict[str, Any] = {"epoch": epoch, "latent_dim": latent_dim, "train_loss": rounded(train_loss)}
+    row |= {"fid_features": trainer.config.fid_features, "fid_samples": trainer.config.fid_samples}
+    if evaluation is not None:
+        row |= evaluation.metrics
+        kl = zip(neurons, evaluation.kl, strict=True)
+        directory.append("latent", [{"epoch": epoch, "neuron": neuron, "kl": value} for neuron, value in kl])
     directory.append("metrics", [row])
-    directory.append(
-        "latent",
-        [{"epoch": epoch, "neuron": n, "kl": kl} for n, kl in zip(neurons, evaluation.kl, strict=True)],
-    )
     seconds = {"train_seconds": round(trained - begin, 4), "metrics_seconds": round(measured - trained, 4)}
     directory.append("times", [{"epoch": epoch, **seconds}])
     step = trainer.compress(evaluation)

@@ -45,6 +45,8 @@ def test_survives_json_and_has_a_name_of_its_own(changes: dict[str, Any]) -> Non
 def test_every_setting_changes_the_name() -> None:
     config = resolve("adaptive", "digits")
     other: dict[str, Any] = {"dataset": "mnist", "limit": 50, "fid_features": "none", "select": "kl", "stop": False}
+    other |= {"silhouette_on": "means", "silhouette_groups": "classes", "metrics_every": 5, "fid_precision": "float16"}
+    config = replace(config, fid_features="inception")
     other |= {"network": "conv", "channels": 8, "likelihood": "gaussian", "resize": 9, "validation": 0.4}
     only_one = {"rule"}
     for setting in settings(RunConfig):
@@ -75,6 +77,9 @@ def test_the_command_makes_the_same_run() -> None:
         ({"validation": 1.0}, "--validation must be between 0 and 1"),
         ({"clusters": 1}, "--clusters must be 2 or more"),
         ({"channels": 0}, "--channels must be 1 or more"),
+        ({"silhouette_on": "mean"}, "did you mean means"),
+        ({"fid_precision": "bfloat16"}, "--fid-precision means nothing to --fid-features classifier"),
+        ({"metrics_every": 0}, "--metrics-every must be 1 or more"),
         ({"init_dim": 1}, "--init-dim must be 2 or more, not 1"),
         ({"init_dim": 5, "min_dim": 6}, "--init-dim 5 is below the smallest size, --min-dim 6"),
         ({"epochs": 0}, "--epochs must be 1 or more"),

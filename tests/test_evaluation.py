@@ -1,17 +1,25 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.datasets import make_blobs
-from sklearn.metrics import silhouette_score
+from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from aldvae.errors import DivergedError
-from aldvae.metrics.clustering import silhouette
-from aldvae.metrics.evaluation import Evaluator
-from aldvae.metrics.latent import active_units
+from aldvae.config import resolve
+from aldvae.errors import ConfigError, DivergedError
+from aldvae.metrics.clustering import agreement, find_clusters, silhouette
+from aldvae.metrics.evaluation import Evaluator, check_samples
+from aldvae.metrics.features import Features
+from aldvae.metrics.frechet import Statistics, cached_statistics, statistics
+from aldvae.metrics.latent import active_units, kinds_of_dimensions
 from aldvae.models import build_vae
 from aldvae.models.vae import VAE
 from tests.conftest import digits
@@ -19,9 +27,9 @@ from tests.conftest import digits
 CPU = torch.device("cpu")
 
 
-def evaluator(**changes: Any) -> Evaluator:
-    options = {"n_clusters": 10, "fid_samples": 100, "silhouette_samples": 100, "seed": 0, "device": CPU, **changes}
-    return Evaluator(digits().validation, options.pop("features", None), **options)
+def evaluator(features: Features | None = None, **changes: Any) -> Evaluator:
+    given = {"fid_features": "none", "fid_samples": 100, "silhouette_samples": 100, **changes}
+    return Evaluator(resolve("fixed", "digits", **given), digits().validation, features, Path(), CPU)
 
 
 def small_vae() -> VAE:
@@ -31,12 +39,83 @@ def small_vae() -> VAE:
 
 def test_silhouette_of_clear_clusters_is_that_of_their_labels() -> None:
     points, labels = make_blobs(200, centers=4, cluster_std=0.2, random_state=1)
-    assert silhouette(points, 4, 0) == pytest.approx(silhouette_score(points, labels))
+    clusters = find_clusters(points, 4, 0)
+    assert silhouette(points, clusters) == pytest.approx(silhouette_score(points, labels))
+    assert agreement(clusters, labels) == {"cluster_accuracy": 1.0, "nmi": pytest.approx(1), "ari": 1.0}
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_silhouette_of_one_point_is_zero() -> None:
-    assert silhouette(np.zeros((20, 3)), 4, 0) == 0.0
+def test_silhouette_is_equation_one() -> None:
+    points, groups = np.random.default_rng(0).normal(size=(30, 3)), np.arange(30) % 3
+    distances = np.linalg.norm(points[:, None] - points, axis=2)
+    scores = []
+    for i in range(30):
+        inside = [distances[i, j] for j in range(30) if groups[j] == groups[i] and j != i]
+        others = [distances[i, groups == group].mean() for group in range(3) if group != groups[i]]
+        a, b = np.mean(inside), min(others)
+        scores.append((b - a) / max(a, b))
+    assert silhouette(points, groups) == pytest.approx(np.mean(scores))
+
+
+@pytest.mark.parametrize("groups", [np.zeros(20, int), np.arange(20)])
+def test_silhouette_of_one_group_or_of_each_its_own_is_zero(groups: np.ndarray) -> None:
+    assert silhouette(np.random.default_rng(0).normal(size=(20, 3)), groups) == 0.0
+
+
+def test_cluster_accuracy_is_the_best_assignment() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2])
+    clusters = np.array([2, 2, 0, 0, 0, 0, 1, 1, 2])
+    best = max(np.mean(np.array(p)[clusters] == labels) for p in permutations(range(3)))
+    found = agreement(clusters, labels)
+    assert found["cluster_accuracy"] == pytest.approx(best)
+    assert found["ari"] == pytest.approx(adjusted_rand_score(clusters, labels))
+
+
+@given(st.lists(st.integers(0, 3), min_size=8, max_size=30), st.integers(0, 99))
+def test_agreement_does_not_depend_on_the_clusters_names(labels: list[int], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    classes, clusters = np.array(labels), random.integers(0, 5, len(labels))
+    renamed = random.permutation(5)[clusters]
+    assert agreement(renamed, classes) == pytest.approx(agreement(clusters, classes))
+
+
+def test_kinds_of_dimensions_count_who_uses_them() -> None:
+    log_var = torch.zeros(100, 3)
+    log_var[:, 0] = -3
+    log_var[:30, 1] = -3
+    assert kinds_of_dimensions(log_var) == {"dims_active": 1, "dims_mixed": 1, "dims_passive": 1}
+
+
+def test_groups_may_be_the_classes_and_points_the_means() -> None:
+    model = small_vae()
+    metrics = [
+        evaluator(silhouette_groups=groups, silhouette_on=on).evaluate(model, 1).metrics["silhouette"]
+        for groups in ("clusters", "classes")
+        for on in ("samples", "means")
+    ]
+    assert len(set(metrics)) == 4
+    unlabelled = replace(digits().validation, labels=None, classes=())
+    config = resolve("fixed", "digits", silhouette_groups="classes", fid_features="none")
+    with pytest.raises(ConfigError, match="--silhouette-groups classes needs labels"):
+        check_samples(config, unlabelled)
+
+
+def test_reference_statistics_are_kept_and_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def make() -> Statistics:
+        seen.append(1)
+        return statistics(torch.arange(12.0).reshape(4, 3) ** 2)
+
+    first, second = cached_statistics(tmp_path, "key", make), cached_statistics(tmp_path, "key", make)
+    assert torch.equal(first.factor, second.factor)
+    assert torch.equal(first.mean, second.mean)
+    assert len(seen) == 1
+    (file,) = tmp_path.rglob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:20])
+    assert torch.equal(cached_statistics(tmp_path, "key", make).factor, first.factor)
+    assert len(seen) == 2
+    cached_statistics(tmp_path, "other", make)
+    assert len(seen) == 3
 
 
 def test_active_units_count_what_varies_over_images() -> None:

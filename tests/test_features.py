@@ -11,7 +11,7 @@ from pytorch_fid import fid_score, inception
 
 from aldvae.config import FID_FEATURES
 from aldvae.errors import ConfigError
-from aldvae.metrics.features import FEATURES, frames, load_features
+from aldvae.metrics.features import FEATURES, Request, frames, load_features
 from aldvae.metrics.inception import load_inception
 from tests.conftest import digits
 
@@ -37,7 +37,10 @@ def test_the_features_are_those_of_the_options() -> None:
     assert tuple(FEATURES) == FID_FEATURES
 
 
-def test_inception_path_equals_pytorch_fids_own(weights: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_openvino", [False, True])
+def test_inception_path_equals_pytorch_fids_own(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_openvino: bool
+) -> None:
     random = np.random.default_rng(0)
     gray = random.integers(0, 256, (6, 28, 28), dtype=np.uint8)
     files = []
@@ -49,46 +52,72 @@ def test_inception_path_equals_pytorch_fids_own(weights: Path, tmp_path: Path) -
         theirs = inception.InceptionV3([3])
     expected = fid_score.get_activations(files, theirs, batch_size=6, num_workers=0)
 
-    data = digits()
-    features = load_features("inception", data, tmp_path, weights, CPU)
+    if with_openvino:
+        pytest.importorskip("openvino")
+    else:
+        monkeypatch.setattr("aldvae.metrics.inception.find_spec", lambda _: None)
+    load_inception.cache_clear()
+    features = load_features("inception", digits(), Request(tmp_path, CPU, weights))
+    load_inception.cache_clear()
     assert features is not None
+    assert features.identity.endswith("-openvino") == with_openvino
     ours = features(torch.from_numpy(gray).unsqueeze(1).float() / 255)
     assert ours.shape == (6, 2048)
     error = np.linalg.norm(ours.numpy() - expected) / np.linalg.norm(expected)
     assert error < 1e-5
+    one_by_one = torch.cat([features(image.expand(1, 1, 28, 28).float() / 255) for image in torch.from_numpy(gray)])
+    torch.testing.assert_close(one_by_one, ours, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("with_openvino", [False, True])
+def test_half_precision_only_when_asked(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_openvino: bool
+) -> None:
+    if not with_openvino:
+        monkeypatch.setattr("aldvae.metrics.inception.find_spec", lambda _: None)
+    load_inception.cache_clear()
+    image = torch.rand(1, 3, 28, 28)
+    exact = load_features("inception", digits(), Request(tmp_path, CPU, weights))
+    half = load_features("inception", digits(), Request(tmp_path, CPU, weights, "bfloat16"))
+    load_inception.cache_clear()
+    assert exact is not None
+    assert half is not None
+    assert half.identity != exact.identity
+    error = float((half(image) - exact(image)).norm() / exact(image).norm())
+    assert 1e-5 < error < 0.05
 
 
 def test_weights_that_are_missing_damaged_or_of_another_network(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--inception-weights .* does not exist"):
-        load_inception(tmp_path / "missing.pth")
+        load_inception(tmp_path / "missing.pth", CPU)
     damaged = tmp_path / "damaged.pth"
     damaged.write_bytes(weights.read_bytes()[:5000])
     with pytest.raises(ConfigError, match="is damaged"):
-        load_inception(damaged)
+        load_inception(damaged, CPU)
     other = tmp_path / "other.pth"
     torch.save(torch.nn.Linear(2, 2).state_dict(), other)
     with pytest.raises(ConfigError, match="does not hold weights"):
-        load_inception(other)
+        load_inception(other, CPU)
 
 
 def test_without_weights_it_says_where_to_put_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(inception, "FID_WEIGHTS_URL", "http://127.0.0.1:9/weights-6726825d.pth")
     with pytest.raises(ConfigError, match=r"put the file at .*checkpoints/weights-6726825d\.pth"):
-        load_inception(None)
+        load_inception(None, CPU)
     place = tmp_path / "checkpoints" / "weights-6726825d.pth"
     place.write_bytes(b"not what was meant")
     with pytest.raises(ConfigError, match=r"is damaged .*6726825d"):
-        load_inception(None)
+        load_inception(None, CPU)
 
 
 def test_classifier_is_trained_once_and_the_same_each_time(tmp_path: Path) -> None:
     data = digits()
-    first = load_features("classifier", data, tmp_path / "a", None, CPU)
+    first = load_features("classifier", data, Request(tmp_path / "a", CPU))
     files = list((tmp_path / "a").rglob("*.safetensors"))
     written = [file.stat().st_mtime_ns for file in files]
-    again = load_features("classifier", data, tmp_path / "a", None, CPU)
-    elsewhere = load_features("classifier", data, tmp_path / "b", None, CPU)
+    again = load_features("classifier", data, Request(tmp_path / "a", CPU))
+    elsewhere = load_features("classifier", data, Request(tmp_path / "b", CPU))
     assert first is not None
     assert again is not None
     assert elsewhere is not None
@@ -102,10 +131,10 @@ def test_classifier_is_trained_once_and_the_same_each_time(tmp_path: Path) -> No
 
 def test_a_damaged_classifier_is_made_anew(tmp_path: Path) -> None:
     data = digits(200)
-    first = load_features("classifier", data, tmp_path, None, CPU)
+    first = load_features("classifier", data, Request(tmp_path, CPU))
     (file,) = tmp_path.rglob("*.safetensors")
     file.write_bytes(file.read_bytes()[:100])
-    again = load_features("classifier", data, tmp_path, None, CPU)
+    again = load_features("classifier", data, Request(tmp_path, CPU))
     assert first is not None
     assert again is not None
     assert again.identity == first.identity
@@ -113,13 +142,13 @@ def test_a_damaged_classifier_is_made_anew(tmp_path: Path) -> None:
 
 def test_another_subset_has_a_classifier_of_its_own(tmp_path: Path) -> None:
     for limit in (200, 201):
-        load_features("classifier", digits(limit), tmp_path, None, CPU)
+        load_features("classifier", digits(limit), Request(tmp_path, CPU))
     assert len(list(tmp_path.rglob("*.safetensors"))) == 2
 
 
 def test_features_do_not_depend_on_the_batch_size(tmp_path: Path) -> None:
     data = digits(200)
-    features = load_features("classifier", data, tmp_path, None, CPU)
+    features = load_features("classifier", data, Request(tmp_path, CPU))
     assert features is not None
     images = data.validation.x.float() / 255
     one_by_one = torch.cat([features(image) for image in images.split(1)])
@@ -128,7 +157,7 @@ def test_features_do_not_depend_on_the_batch_size(tmp_path: Path) -> None:
 
 def test_pca_features_are_the_leading_components(tmp_path: Path) -> None:
     data = digits()
-    features = load_features("pca", data, tmp_path, None, CPU)
+    features = load_features("pca", data, Request(tmp_path, CPU))
     assert features is not None
     images = data.validation.x.float() / 255
     projected = features(images)

@@ -20,6 +20,7 @@ import aldvae
 from aldvae.compression.compressor import Step
 from aldvae.config import Execution, RunConfig, resolve
 from aldvae.errors import AldvaeError, ConfigError, DivergedError
+from aldvae.figures import draw_overview
 from aldvae.metrics.evaluation import Evaluator
 from aldvae.runs import COLUMNS, RunDirectory
 from aldvae.training import Observer, Trainer, run
@@ -104,11 +105,33 @@ def test_same_seed_same_results_another_seed_others(undisturbed: Path, tmp_path:
     assert (other / "metrics.csv").read_bytes() != (undisturbed / "metrics.csv").read_bytes()
 
 
-@pytest.mark.parametrize("metrics", [{"fid_features": "none"}, {"fid_samples": 40, "silhouette_samples": 30}])
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"fid_features": "none"},
+        {"fid_features": "pca"},
+        {"fid_samples": 40, "silhouette_samples": 30},
+        {"silhouette_on": "means", "silhouette_groups": "classes"},
+        {"metrics_every": 2},
+    ],
+)
 def test_metrics_do_not_touch_training(undisturbed: Path, tmp_path: Path, metrics: dict[str, Any]) -> None:
     other = run(tiny(**metrics), Execution(results_dir=tmp_path)).path
     losses = [pd.read_csv(path / "metrics.csv")["train_loss"].tolist() for path in (undisturbed, other)]
     assert losses[0] == losses[1]
+
+
+def test_metrics_on_every_second_epoch(undisturbed: Path, tmp_path: Path) -> None:
+    outcome = run(tiny(epochs=9, metrics_every=2), Execution(results_dir=tmp_path))
+    metrics = pd.read_csv(outcome.path / "metrics.csv")
+    assert metrics["epoch"].tolist() == list(range(1, 10))
+    assert metrics["recon_loss"].notna().tolist() == [False, True] * 4 + [True]
+    assert metrics["train_loss"].notna().all()
+    every = pd.read_csv(undisturbed / "metrics.csv")
+    assert metrics["recon_loss"][1] == every["recon_loss"][1]
+    assert draw_overview(outcome.path).exists()
+    with pytest.raises(ConfigError, match="--metrics-every must divide --patience 2"):
+        tiny(metrics_every=3)
 
 
 @pytest.mark.parametrize("after", range(1, 7))
@@ -169,8 +192,8 @@ def test_the_model_loads_with_one_call_and_is_the_trained_one(undisturbed: Path,
     assert not model.training
     # No removal follows the fifth epoch, so the model that is left is the one that was measured.
     path = run(tiny(epochs=5, fid_features="none"), Execution(results_dir=tmp_path)).path
-    validation, cpu = digits(200).validation, torch.device("cpu")
-    evaluator = Evaluator(validation, None, n_clusters=10, fid_samples=50, silhouette_samples=50, seed=0, device=cpu)
+    config = tiny(epochs=5, fid_features="none")
+    evaluator = Evaluator(config, digits(200).validation, None, tmp_path, torch.device("cpu"))
     measured = evaluator.evaluate(aldvae.load(path / "model.safetensors"), 5).rounded().metrics
     row = pd.read_csv(path / "metrics.csv").iloc[-1]
     assert {name: row[name] for name in measured} == pytest.approx(measured, rel=1e-5)

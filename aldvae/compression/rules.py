@@ -108,17 +108,18 @@ class PaperRule:
     def adapt(
         self, state: RuleState, epoch: int, latent_dim: int, metrics: Mapping[str, float]
     ) -> tuple[RuleState, Decision | None]:
-        """Take in `metrics` of `epoch` (counted from 1), decide at every `patience`-th epoch.
+        """Take in `metrics` of `epoch` (counted from 1; none: not measured), decide at every `patience`-th epoch.
 
-        Raises `KeyError` when a metric of `thresholds` is missing.
+        Raises `KeyError` when only some of the metrics of `thresholds` are given.
         """
         seen = {name: float(metrics[name]) for name in {**self.thresholds, "silhouette": 0} if name in metrics}
-        if missing := set(self.thresholds) - set(seen):
+        if metrics and (missing := set(self.thresholds) - set(seen)):
             raise KeyError(
                 f"the rule decides on {', '.join(self.thresholds)}, but was not given {', '.join(sorted(missing))}; "
                 "give it, or leave it out of the rule's thresholds"
             )
-        state = replace(state, history=(*state.history, Observation(epoch, seen)))
+        if seen:
+            state = replace(state, history=(*state.history, Observation(epoch, seen)))
         if epoch % self.patience:
             return state, None
         return self._decide(state, epoch, latent_dim)
@@ -153,9 +154,10 @@ class PaperRule:
 def slope(history: tuple[Observation, ...], metric: str, epoch: int, window: int) -> float | None:
     """Return the least-squares slope (equation 5) of `metric` per epoch over the `window` epochs up to `epoch`.
 
-    None while the observations do not reach back over the whole window, or hold the metric less than twice in it.
+    None before epoch `window`, and where the metric was measured less than twice in it. Epochs between which nothing
+    was measured count as what they are: the slope is over epochs, not over measurements.
     """
-    if not history or history[0].epoch > epoch - window + 1:
+    if epoch < window:
         return None
     recent = [seen for seen in history if seen.epoch > epoch - window and metric in seen.metrics]
     if len(recent) < 2:

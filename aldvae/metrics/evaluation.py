@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from aldvae.config import RunConfig
 from aldvae.data.dataset import Samples, inputs
-from aldvae.errors import DivergedError
+from aldvae.errors import ConfigError, DivergedError
 from aldvae.files import rounded
-from aldvae.metrics.clustering import silhouette
+from aldvae.metrics.clustering import agreement, find_clusters, silhouette
 from aldvae.metrics.features import Features
-from aldvae.metrics.frechet import Statistics, frechet_distance, statistics
-from aldvae.metrics.latent import active_units
+from aldvae.metrics.frechet import Statistics, cached_statistics, frechet_distance, statistics
+from aldvae.metrics.latent import active_units, kinds_of_dimensions
 from aldvae.models.vae import VAE, kl_divergence
 from aldvae.streams import generator, stream_seed
 
@@ -47,13 +49,14 @@ class Evaluation:
 class Passed:
     """What one pass over the validation samples leaves.
 
-    `recon_loss` (mean over samples) and `kl` (n_z,) in nats, `mu` and `z` (N, n_z), and the reconstructions of the
-    first `fid_samples` samples.
+    `recon_loss` (mean over samples) and `kl` (n_z,) in nats; `mu`, `log_var` and `z` (N, n_z); and the reconstructions
+    of the first `fid_samples` samples.
     """
 
     recon_loss: float
     kl: Tensor
     mu: Tensor
+    log_var: Tensor
     z: Tensor
     reconstructions: Tensor
 
@@ -62,23 +65,27 @@ class Evaluator:
     """Measures a VAE on the same validation samples each epoch (the paper, Algorithm 1, lines 7 to 11)."""
 
     def __init__(
-        self,
-        validation: Samples,
-        features: Features | None,
-        *,
-        n_clusters: int,
-        fid_samples: int,
-        silhouette_samples: int,
-        seed: int,
-        device: torch.device,
+        self, config: RunConfig, validation: Samples, features: Features | None, cache_dir: Path, device: torch.device
     ) -> None:
-        """Fix the samples behind the Fréchet distances: the first `fid_samples` of the validation samples."""
+        """Fix the samples behind the Fréchet distances: the first `fid_samples` of the validation samples.
+
+        Their statistics are kept under `cache_dir`. Raises `ConfigError` where there are fewer samples than a metric
+        asks for, or no classes where they are asked for.
+        """
+        check_samples(config, validation)
+        self.config, self.features, self.device = config, features, device
         self.samples = validation.x.to(device)
+        self.labels = None if validation.labels is None else validation.labels.numpy()
         self._chunk = max(1, min(1000, _CHUNK_NUMBERS // math.prod(validation.shape)))
-        self.features, self.n_clusters = features, n_clusters
-        self.fid_samples, self.silhouette_samples = fid_samples, silhouette_samples
-        self.seed, self.device = seed, device
-        self.reference = self._statistics(inputs(self.samples[:fid_samples]))
+        self.reference = None if features is None else self._reference(validation, features, cache_dir)
+
+    def _reference(self, validation: Samples, features: Features, cache_dir: Path) -> Statistics:
+        # The samples' own hash stands for dataset, split and limit; the features' identity for their weights.
+        first = validation.take(torch.arange(self.config.fid_samples))
+        key = f"{features.identity}-{replace(first, labels=None).fingerprint}"
+        return cached_statistics(
+            cache_dir, key, lambda: statistics(features(inputs(self.samples[: self.config.fid_samples])))
+        )
 
     def evaluate(self, model: VAE, epoch: int) -> Evaluation:
         """Return the metrics of `model` after `epoch`; the model is left in the mode it was in."""
@@ -90,46 +97,59 @@ class Evaluator:
             metrics = {
                 "recon_loss": passed.recon_loss,
                 "kl": float(passed.kl.sum()),
-                "silhouette": self._silhouette(passed.z, epoch),
+                **self._clustering(passed, epoch),
                 **self._frechet_distances(model, passed.reconstructions, epoch),
                 "active_units": active_units(passed.mu),
+                **kinds_of_dimensions(passed.log_var),
             }
         model.train(was_training)
         return Evaluation(metrics, passed.kl.tolist())
 
     def _pass(self, model: VAE, epoch: int) -> Passed:
-        random = generator(self.seed, "validation noise", epoch, self.device)
+        random = generator(self.config.seed, "validation noise", epoch, self.device)
         noise = torch.randn(len(self.samples), model.latent_dim, generator=random, device=self.device)
-        parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        parts: list[tuple[Tensor, ...]] = []
         kept: list[Tensor] = []
         for chunk, chunk_noise in zip(self.samples.split(self._chunk), noise.split(self._chunk), strict=True):
             x = inputs(chunk)
             out = model(x, chunk_noise)
-            parts.append((model.likelihood(out.decoded, x), kl_divergence(out.mu, out.log_var), out.mu, out.z))
-            if sum(map(len, kept)) < self.fid_samples:
+            loss = model.likelihood(out.decoded, x)
+            parts.append((loss, kl_divergence(out.mu, out.log_var), out.mu, out.log_var, out.z))
+            if sum(map(len, kept)) < self.config.fid_samples:
                 kept.append(model.likelihood.mean(out.decoded))
-        loss, kl, mu, z = (torch.cat(part) for part in zip(*parts, strict=True))
-        reconstructions = torch.cat(kept)[: self.fid_samples]
-        return Passed(float(loss.cpu().double().mean()), kl.cpu().double().mean(0), mu, z, reconstructions)
+        loss, kl, mu, log_var, z = (torch.cat(part) for part in zip(*parts, strict=True))
+        mean_kl = kl.cpu().double().mean(0)
+        reconstructions = torch.cat(kept)[: self.config.fid_samples]
+        return Passed(float(loss.cpu().double().mean()), mean_kl, mu, log_var, z, reconstructions)
 
-    def _silhouette(self, z: Tensor, epoch: int) -> float:
-        random = np.random.default_rng(stream_seed(self.seed, "silhouette images", epoch))
-        chosen = torch.from_numpy(random.choice(len(z), self.silhouette_samples, replace=False))
-        k_means_seed = stream_seed(self.seed, "k-means", epoch) % 2**32
-        return silhouette(z[chosen.to(z.device)].cpu().numpy(), self.n_clusters, k_means_seed)
+    def _clustering(self, passed: Passed, epoch: int) -> dict[str, float]:
+        config = self.config
+        random = np.random.default_rng(stream_seed(config.seed, "silhouette images", epoch))
+        chosen = random.choice(len(passed.z), config.silhouette_samples, replace=False)
+        latents = passed.z if config.silhouette_on == "samples" else passed.mu
+        z = latents[torch.from_numpy(chosen).to(self.device)].cpu().numpy()
+        labels = None if self.labels is None else self.labels[chosen]
+        clusters = find_clusters(z, config.clusters, stream_seed(config.seed, "k-means", epoch) % 2**32)
+        groups = clusters if config.silhouette_groups == "clusters" or labels is None else labels
+        agreed = {} if labels is None else agreement(clusters, labels)
+        return {"silhouette": silhouette(z, groups), **agreed}
 
     def _frechet_distances(self, model: VAE, reconstructions: Tensor, epoch: int) -> dict[str, float]:
-        if self.reference is None:
+        if self.reference is None or self.features is None:
             return {}
-        random = generator(self.seed, "prior", epoch, self.device)
-        prior = torch.randn(self.fid_samples, model.latent_dim, generator=random, device=self.device)
+        random = generator(self.config.seed, "prior", epoch, self.device)
+        prior = torch.randn(self.config.fid_samples, model.latent_dim, generator=random, device=self.device)
         generated = torch.cat([model.generate(z) for z in prior.split(self._chunk)])
-        distances = {}
-        for name, samples in (("fid_recon", reconstructions), ("fid_gen", generated)):
-            seen = self._statistics(samples)
-            assert seen is not None
-            distances[name] = frechet_distance(self.reference, seen)
-        return distances
+        pairs = (("fid_recon", reconstructions), ("fid_gen", generated))
+        return {name: frechet_distance(self.reference, statistics(self.features(x))) for name, x in pairs}
 
-    def _statistics(self, samples: Tensor) -> Statistics | None:
-        return statistics(self.features(samples)) if self.features is not None else None
+
+def check_samples(config: RunConfig, validation: Samples) -> None:
+    """Raise `ConfigError` where there are fewer validation samples than a metric asks for, or no classes asked for."""
+    there = len(validation)
+    for option in ("fid_samples", "silhouette_samples"):
+        wanted = getattr(config, option)
+        if wanted > there and (option != "fid_samples" or config.fid_features != "none"):
+            raise ConfigError(option, f"{wanted} is more than the {there} validation samples; use {there} or less")
+    if config.silhouette_groups == "classes" and validation.labels is None:
+        raise ConfigError("silhouette_groups", f"classes needs labels, and {config.dataset} has none; use clusters")

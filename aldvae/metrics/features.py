@@ -7,7 +7,7 @@ batch of frames, vectors stay vectors.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -38,7 +38,22 @@ class Features:
         samples = frames(samples)
         if self.rgb and samples.shape[1] == 1:
             samples = samples.expand(-1, 3, -1, -1)
-        return torch.cat([self.network(batch) for batch in samples.split(self.batch_size)])
+        try:
+            return torch.cat([self.network(batch) for batch in samples.split(self.batch_size)])
+        except torch.cuda.OutOfMemoryError:
+            if self.batch_size == 1:
+                raise
+        return replace(self, batch_size=self.batch_size // 2)(samples)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Where features are computed and kept; `weights` is a file of Inception's and `precision` what it computes in."""
+
+    cache_dir: Path
+    device: torch.device
+    weights: Path | None = None
+    precision: str = "float32"
 
 
 def frames(samples: Tensor) -> Tensor:
@@ -49,27 +64,30 @@ def frames(samples: Tensor) -> Tensor:
     return samples[sequence, :, sequence % samples.shape[2]]
 
 
-def _inception(data: Dataset, cache_dir: Path, weights: Path | None) -> Features:  # noqa: ARG001
+def _inception(data: Dataset, request: Request) -> Features:
     from aldvae.metrics.inception import load_inception
 
     _require_pictures("inception", data)
-    network, identity = load_inception(weights)
-    return Features("inception", network, identity, 50, "Fréchet distances use pytorch-fid's Inception: the FID")
+    network, identity = load_inception(request.weights, request.device, request.precision)
+    batch_size = 500 if request.device.type == "cuda" else 20
+    return Features(
+        "inception", network, identity, batch_size, "Fréchet distances use pytorch-fid's Inception: the FID"
+    )
 
 
-def _classifier(data: Dataset, cache_dir: Path, weights: Path | None) -> Features:  # noqa: ARG001
+def _classifier(data: Dataset, request: Request) -> Features:
     from aldvae.metrics.classifier import load_classifier
 
     _require_pictures("classifier", data)
     if len(data.train.classes) < 2:
         problem = f"classifier needs labels of two classes or more, and {data.name} has none; use pca or none"
         raise ConfigError("fid_features", problem)
-    network, identity, accuracy = load_classifier(data, cache_dir)
+    network, identity, accuracy = load_classifier(data, request.cache_dir)
     note = f"Fréchet distances use classifier features of a network with {accuracy:.1%} validation accuracy"
     return Features("classifier", network, identity, 1000, note)
 
 
-def _pca(data: Dataset, cache_dir: Path, weights: Path | None) -> Features:  # noqa: ARG001
+def _pca(data: Dataset, request: Request) -> Features:  # noqa: ARG001
     from aldvae.metrics.pca import fit_pca
 
     network, identity = fit_pca(data)
@@ -85,7 +103,7 @@ def _require_pictures(name: str, data: Dataset) -> None:
         )
 
 
-Loader = Callable[[Dataset, Path, Path | None], Features]
+Loader = Callable[[Dataset, Request], Features]
 FEATURES: dict[str, Loader | None] = {
     "inception": _inception,
     "classifier": _classifier,
@@ -94,10 +112,8 @@ FEATURES: dict[str, Loader | None] = {
 }
 
 
-def load_features(
-    name: str, data: Dataset, cache_dir: Path, weights: Path | None, device: torch.device
-) -> Features | None:
-    """Return the features called `name` on `device`, None for ``none``; `weights` is the file of Inception's.
+def load_features(name: str, data: Dataset, request: Request) -> Features | None:
+    """Return the features called `name`, None for ``none``.
 
     Raises `ConfigError` for data that these features cannot look at, and for weights that are missing, damaged or
     cannot be downloaded.
@@ -105,6 +121,6 @@ def load_features(
     loader = FEATURES[name]
     if loader is None:
         return None
-    features = loader(data, cache_dir, weights)
-    features.network.to(device)
+    features = loader(data, request)
+    features.network.to(request.device)
     return features

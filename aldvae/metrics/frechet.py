@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
+
+from aldvae.files import write_atomically
+
+# Part of the cache's key: raise it whenever the statistics change.
+VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -14,6 +23,22 @@ class Statistics:
 
     mean: Tensor
     factor: Tensor
+
+
+def cached_statistics(cache_dir: Path, key: str, make: Callable[[], Statistics]) -> Statistics:
+    """Return the statistics kept as `key` under `cache_dir`; `make` them where there are none or they are damaged.
+
+    `key` must name everything they depend on but this file. Safe with several processes: each writes the same.
+    """
+    path = cache_dir / "statistics" / f"v{VERSION}-{key}.safetensors"
+    try:
+        kept = load_file(path)
+        return Statistics(kept["mean"], kept["factor"])
+    except (OSError, SafetensorError, KeyError):
+        made = make()
+    cpu = Statistics(made.mean.cpu().contiguous(), made.factor.cpu().contiguous())
+    write_atomically(path, save({"mean": cpu.mean, "factor": cpu.factor}))
+    return cpu
 
 
 def statistics(features: Tensor) -> Statistics:
@@ -40,6 +65,7 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
 
     The last trace is the nuclear norm of F1 F2^T: its squared singular values are the eigenvalues of S1 S2.
     """
+    a = Statistics(a.mean.to(b.mean.device), a.factor.to(b.factor.device))
     cross = torch.linalg.svdvals(a.factor @ b.factor.T).sum()
     value = (a.mean - b.mean).square().sum() + a.factor.square().sum() + b.factor.square().sum() - 2 * cross
     return max(float(value), 0.0)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import pickle
 import zipfile
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import urlparse
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aldvae.errors import ConfigError
@@ -19,24 +22,59 @@ OPTION = "inception_weights"
 
 
 class PooledInception(nn.Module):
-    """pytorch-fid's `InceptionV3`, its last pooling layer as a (B, 2048) matrix."""
+    """pytorch-fid's `InceptionV3`, its last pooling layer as a (B, 2048) matrix.
 
-    def __init__(self, inception: nn.Module) -> None:
-        """Wrap `inception`."""
+    Channels last is the layout that convolutions are fast in, on CPUs and GPUs: on a CPU nearly twice as fast, with
+    features equal to 2e-7.
+    """
+
+    def __init__(self, inception: nn.Module, dtype: torch.dtype) -> None:
+        """Wrap `inception`, to compute in `dtype`."""
         super().__init__()
-        self.inception = inception
+        self.inception = inception.to(memory_format=torch.channels_last)
+        self.dtype = dtype
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images (B, 3, H, W) in [0, 1] to features (B, 2048)."""
-        features: Tensor = self.inception(images)[0]
-        return features.flatten(1)
+        """Map images (B, 3, H, W) in [0, 1] to features (B, 2048), float32."""
+        with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            features: Tensor = self.inception(images.contiguous(memory_format=torch.channels_last))[0]
+        return features.flatten(1).float()
 
 
-def load_inception(weights: Path | None) -> tuple[nn.Module, str]:
+class OpenVINOInception(nn.Module):
+    """pytorch-fid's `InceptionV3` compiled by OpenVINO for the CPU, with as many threads as torch has now."""
+
+    def __init__(self, inception: nn.Module, precision: str) -> None:
+        """Compile `inception` to compute in `precision`."""
+        import openvino
+
+        super().__init__()
+        # Two is no special batch size for the export, one would be.
+        example = torch.rand(2, 3, _SIDE, _SIDE)
+        shapes = {"inp": {0: torch.export.Dim("batch")}}
+        model = openvino.convert_model(torch.export.export(inception.eval(), (example,), dynamic_shapes=shapes))
+        settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": _OPENVINO[precision]}
+        self._compiled = openvino.Core().compile_model(model, "CPU", settings)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B, 3, H, W) in [0, 1] to features (B, 2048), float32."""
+        # As `InceptionV3` itself resizes; it leaves this size alone.
+        images = F.interpolate(images, (_SIDE, _SIDE), mode="bilinear", align_corners=False)
+        # A copy, since the result lies in memory that the next call writes to.
+        return torch.from_numpy(self._compiled(images.numpy())[0].copy()).flatten(1)
+
+
+_SIDE = 299
+_OPENVINO = {"float32": "f32", "bfloat16": "bf16"}
+
+
+@lru_cache(maxsize=1)
+def load_inception(weights: Path | None, device: torch.device, precision: str = "float32") -> tuple[nn.Module, str]:
     """Return the network and a name for its weights: from the file `weights`, or the original ones.
 
-    The original ones are downloaded once into torch's cache and checked against the hash in their name. Raises
-    `ConfigError` where they cannot be had, or where the file is missing, damaged or of another network.
+    The original ones are downloaded once into torch's cache and checked against the hash in their name. On a CPU,
+    OpenVINO computes it if it is installed. Raises `ConfigError` where the weights cannot be had, or where the file is
+    missing, damaged or of another network.
     """
     from pytorch_fid import inception
 
@@ -48,7 +86,11 @@ def load_inception(weights: Path | None) -> tuple[nn.Module, str]:
             network = inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]])
         except (RuntimeError, TypeError, AttributeError) as error:
             raise ConfigError(OPTION, f"{path} does not hold weights of pytorch-fid's Inception network") from error
-    return PooledInception(network).eval().requires_grad_(False), "inception-" + _digest(path)
+    network.requires_grad_(False)
+    name = f"inception-{_digest(path)}" + ("" if precision == "float32" else f"-{precision}")
+    if device.type == "cpu" and precision in _OPENVINO and find_spec("openvino"):
+        return OpenVINOInception(network, precision), f"{name}-openvino"
+    return PooledInception(network, getattr(torch, precision)).eval(), name
 
 
 def _downloaded(url: str) -> Path:
