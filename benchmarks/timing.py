@@ -21,4 +21,4 @@ def medians(ways: Mapping[str, Callable[[], object]], repetitions: int) -> dict[
 def report(seconds: Mapping[str, float], against: str) -> None:
     """Print seconds, and how many times as fast as `against` each way is."""
     for name, value in seconds.items():
-        print(f"{name:28} {value:9.4f} s  {seconds[against] / value:7.1f} x")
+        print(f"{name:32} {value:9.4f} s  {seconds[against] / value:7.1f} x")

@@ -3,12 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pytest
@@ -19,24 +14,7 @@ from torchvision import datasets
 from aldvae.data import SOURCES, Dataset, eurosat, load_dataset, sprites
 from aldvae.errors import ConfigError
 from aldvae.protocol import PROTOCOLS
-from tests.conftest import digits
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def served(directory: Path) -> Iterator[str]:
-    """Serve the files in `directory` on the loopback; yields the address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=directory))
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+from tests.conftest import digits, served
 
 
 def named(name: str, data_dir: Path, limit: int | None = None) -> Dataset:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from unittest.mock import patch
 
@@ -13,7 +14,7 @@ from aldvae.config import FID_FEATURES
 from aldvae.errors import ConfigError
 from aldvae.metrics.features import FEATURES, Request, frames, load_features
 from aldvae.metrics.inception import load_inception
-from tests.conftest import digits
+from tests.conftest import digits, served
 
 CPU = torch.device("cpu")
 
@@ -69,7 +70,7 @@ def test_inception_path_equals_pytorch_fids_own(
     torch.testing.assert_close(one_by_one, ours, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("with_openvino", [False, True])
+@pytest.mark.parametrize("with_openvino", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_half_precision_only_when_asked(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_openvino: bool
 ) -> None:
@@ -109,6 +110,24 @@ def test_without_weights_it_says_where_to_put_them(tmp_path: Path, monkeypatch: 
     place.write_bytes(b"not what was meant")
     with pytest.raises(ConfigError, match=r"is damaged .*6726825d"):
         load_inception(None, CPU)
+
+
+def test_the_original_weights_are_downloaded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path
+) -> None:
+    name = f"weights-{hashlib.sha256(weights.read_bytes()).hexdigest()[:8]}.pth"
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / name).write_bytes(weights.read_bytes())
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr("aldvae.metrics.inception.find_spec", lambda _: None)
+    with served(tmp_path / "source") as address:
+        monkeypatch.setattr(inception, "FID_WEIGHTS_URL", f"{address}/{name}")
+        load_inception.cache_clear()
+        _, identity = load_inception(None, CPU)
+    assert (tmp_path / "hub" / "checkpoints" / name).read_bytes() == weights.read_bytes()
+    load_inception.cache_clear()
+    assert load_inception(None, CPU)[1] == identity
+    load_inception.cache_clear()
 
 
 def test_classifier_is_trained_once_and_the_same_each_time(tmp_path: Path) -> None:
