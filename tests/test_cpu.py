@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import torch
+
+from aldvae.cpu import cpu_settings
+
+
+def denormals_count() -> bool:
+    return bool(torch.tensor([1e-30]) * torch.tensor([1e-10]) != 0)
+
+
+def test_threads_and_denormals_are_as_asked_for_inside_and_as_before_outside() -> None:
+    before = torch.get_num_threads()
+    assert denormals_count()
+    with cpu_settings(2) as outer:
+        assert outer == torch.get_num_threads() == 2
+        with cpu_settings(1):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+        assert not denormals_count()
+        with cpu_settings(None) as same:
+            assert same == 2
+    assert torch.get_num_threads() == before
+    assert denormals_count()
