@@ -101,10 +101,10 @@ class RunDirectory:
             problem = f"{path} cannot be read; move {self.path} away or name another --results-dir"
             raise ConfigError("results_dir", problem) from error
 
-    def begin(self, inputs: Mapping[str, str], session: Mapping[str, Any]) -> None:
+    def begin(self, inputs: Mapping[str, str], session: Mapping[str, Any]) -> dict[str, Any] | None:
         """Make the directory; write down settings and `inputs`, and add this `session` to the provenance.
 
-        Raises `ConfigError` where the directory cannot be written.
+        Returns the session before it, None for the first. Raises `ConfigError` where the directory cannot be written.
         """
         try:
             config = {"settings": self.config.to_json(), "inputs": dict(inputs)}
@@ -113,6 +113,7 @@ class RunDirectory:
             earlier = json.loads(path.read_text())["sessions"] if path.exists() else []
             provenance = {"command": self.config.command, "sessions": [*earlier, dict(session)]}
             write_atomically(path, _json(provenance))
+            return earlier[-1] if earlier else None
         except OSError as error:
             raise ConfigError("results_dir", f"{self.path} cannot be written: {error.strerror or error}") from error
 

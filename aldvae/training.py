@@ -151,9 +151,13 @@ def run(config: RunConfig, execution: Execution, observer: Observer | None = Non
         trainer = Trainer(config, data, device)
         evaluator = Evaluator(config, data.validation, features, execution.cache_directory, device)
         done, tables = _resume(trainer, directory, observer)
-        directory.begin(inputs, session(device, threads, done + 1))
+        now = session(device, threads, done + 1)
+        before = directory.begin(inputs, now)
         directory.restore_tables(tables)
-        for note in [*config.warnings(), *([features.note] if features else [])]:
+        notes = [*config.warnings(), *([features.note] if features else [])]
+        if done and before and any(before[name] != now[name] for name in ("device", "threads")):
+            notes.append(f"begun on {before['device']} with {before['threads']} threads: last digits may differ")
+        for note in notes:
             observer.note(note)
         observer.started(config, done + 1)
         for epoch in range(done + 1, config.epochs + 1):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -27,13 +29,20 @@ RATE_IMAGES = 40
 FID_IMAGES = 100
 
 
-def random_inception() -> nn.Module:
-    """Return pytorch-fid's network with seeded random weights."""
+@contextmanager
+def random_weights() -> Iterator[None]:
+    """Let pytorch-fid make its network with seeded random weights in place of the downloaded ones."""
     torch.manual_seed(0)
     with (
         patch.object(inception, "load_state_dict_from_url", lambda *_, **__: {}),
         patch.object(nn.Module, "load_state_dict", lambda *_: None),
     ):
+        yield
+
+
+def random_inception() -> nn.Module:
+    """Return pytorch-fid's network with seeded random weights."""
+    with random_weights():
         network: nn.Module = inception.InceptionV3([3]).eval()
     return network
 
@@ -77,7 +86,7 @@ def two_fids(way: Features, root: Path) -> None:
 
     def by_folders() -> None:
         for folder in folders[1:]:
-            with patch.object(fid_score, "InceptionV3", lambda *_: network):
+            with random_weights():
                 fid_score.calculate_fid_given_paths([str(folders[0]), str(folder)], 20, "cpu", 2048, num_workers=0)
 
     def reference_kept() -> None:

@@ -150,6 +150,14 @@ def test_resumes_where_it_was(undisturbed: Path, tmp_path: Path, after: int) -> 
     assert [session["first_epoch"] for session in sessions] == [1, after + 1]
 
 
+def test_resuming_with_other_threads_is_said(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny(), Execution(results_dir=tmp_path, threads=1), Interrupt(2))
+    seen = Interrupt()
+    run(tiny(), Execution(results_dir=tmp_path, threads=2), seen)
+    assert any("begun on cpu with 1 threads" in note for note in seen.notes)
+
+
 def test_a_finished_run_is_left_alone(undisturbed: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in undisturbed.iterdir()}
     seen = Interrupt()
