@@ -41,6 +41,7 @@ smoke: env
 	$(BIN)/aldvae --version
 	$(BIN)/aldvae adaptive --limit 300 --epochs 4 --patience 2 --fid-samples 80 --silhouette-samples 80 --results-dir runs/smoke
 	$(BIN)/aldvae data
+	$(BIN)/aldvae data fetch digits
 	$(BIN)/aldvae data verify digits
 	$(BIN)/aldvae data sheet digits --output-dir runs/smoke
 

@@ -172,6 +172,8 @@ def main() -> None:
         code = _complain(str(error), error.exit_code)
     except typer.TyperException as error:
         code = _complain(" ".join(error.format_message().split()), 2)
+    except OSError as error:
+        code = _complain(f"{error.filename or 'a file'}: {error.strerror or error}; name another place, or mend it", 2)
     except (KeyboardInterrupt, typer.Abort):
         code = _complain("interrupted; the same command goes on from the last finished epoch", 130)
     sys.exit(code or 0)

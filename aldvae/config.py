@@ -23,6 +23,7 @@ NETWORKS = ("mlp", "conv", "video")
 LIKELIHOODS = ("bernoulli", "gaussian")
 FID_FEATURES = ("inception", "classifier", "pca", "none")
 FID_PRECISIONS = ("float32", "bfloat16", "float16")
+_LARGEST = 65_536
 SILHOUETTE_ON = ("samples", "means")
 SILHOUETTE_GROUPS = ("clusters", "classes")
 
@@ -103,6 +104,12 @@ class RunConfig:
             if self.patience % self.metrics_every:
                 problem = f"must divide --patience {self.patience}, so that every decision has its metrics"
                 raise ConfigError("metrics_every", f"{problem}; {self.metrics_every} does not")
+            if 2 * self.metrics_every > min(self.window, self.slow_window):
+                problem = f"{self.metrics_every} leaves fewer than two measured epochs in --window or --slow-window"
+                raise ConfigError("metrics_every", problem)
+            for metric in set(METRICS) - set(self.asked_metrics):
+                if getattr(self, f"threshold_{metric}") != 0:
+                    raise ConfigError(f"threshold_{metric}", "means nothing to --fid-features none; leave it out")
         if self.fid_precision != "float32" and self.fid_features != "inception":
             raise ConfigError("fid_precision", f"means nothing to --fid-features {self.fid_features}; leave it out")
 
@@ -131,6 +138,9 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and value < smallest:
                 raise ConfigError(name, f"must be {smallest} or more, not {value}")
+        for name in ("init_dim", "hidden_dim", "channels", "batch_size"):
+            if (getattr(self, name) or 0) > _LARGEST:
+                raise ConfigError(name, f"must be {_LARGEST} or less, not {getattr(self, name)}")
         if not 0 < self.validation < 1:
             raise ConfigError("validation", f"must be between 0 and 1, not {self.validation:g}")
         if not (math.isfinite(self.lr) and self.lr > 0):
@@ -250,8 +260,8 @@ def own_data(dataset: str) -> Path | None:
     What is no known name is a path if it is there, has a suffix, or names a folder it lies in.
     """
     path = Path(dataset)
-    looks_like_one = path.exists() or path.suffix or len(path.parts) > 1
-    return path if dataset not in PROTOCOLS and looks_like_one else None
+    looks_like_one = path.suffix or len(path.parts) > 1 or (len(path.name) < 256 and path.exists())
+    return path if dataset and dataset not in PROTOCOLS and looks_like_one else None
 
 
 def resolve(kind: str, dataset: str, execution: Execution | None = None, **given: Any) -> RunConfig:

@@ -52,7 +52,8 @@ def _headline(settings: dict[str, Any], summary: dict[str, Any]) -> str:
 
 def _draw_sizes(axis: Axes, metrics: pd.DataFrame) -> None:
     axis.step(metrics["epoch"], metrics["latent_dim"], where="mid", color=_BLUE, label="latent size")
-    axis.plot(metrics["epoch"], metrics["active_units"], color=_ORANGE, linewidth=1, label="active units")
+    measured = metrics[["epoch", "active_units"]].dropna()
+    axis.plot(measured["epoch"], measured["active_units"], color=_ORANGE, linewidth=1, label="active units")
     axis.set_ylim(bottom=0)
     axis.set_title("Latent size")
     axis.legend(frameon=False)
@@ -80,5 +81,6 @@ def _draw_metric(axis: Axes, metrics: pd.DataFrame, column: str, title: str) -> 
     features = metrics["fid_features"].iloc[0]
     if metrics[column].isna().all():
         axis.text(0.5, 0.5, f"not measured (features: {features})", ha="center", transform=axis.transAxes)
-    axis.plot(metrics["epoch"], metrics[column], color=_BLUE, linewidth=1)
+    measured = metrics[["epoch", column]].dropna()
+    axis.plot(measured["epoch"], measured[column], color=_BLUE, linewidth=1)
     axis.set_title(f"{title}, {features} features" if column.startswith("fid_") else title)

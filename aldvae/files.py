@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aldvae.errors import ConfigError
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -27,6 +29,14 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_cached(path: Path, content: bytes) -> None:
+    """Write into the cache as `write_atomically` does; raises `ConfigError` where that cannot be done."""
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise ConfigError("cache_dir", f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def write_figure(figure: Figure, path: Path, dpi: int = 130) -> Path:

@@ -39,7 +39,8 @@ class Display(Observer):
 
     def __exit__(self, *_: object) -> None:
         """Give it back."""
-        self._bar.stop()
+        if self.console.is_terminal:
+            self._bar.stop()
 
     def note(self, text: str) -> None:
         """Print `text` on a line of its own."""

@@ -19,9 +19,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from aldvae.compression.rules import METRICS
 from aldvae.config import RunConfig
@@ -79,6 +82,8 @@ class RunDirectory:
         """Raise `ConfigError` if the directory holds another run: other settings, or other `inputs` where given."""
         stored = self._stored()
         if stored is None:
+            if (self.path / "metrics.csv").exists():
+                raise ConfigError("results_dir", f"{self.path} holds results but no config.json; move it away")
             return
         settings, stored_inputs = stored
         other = [name for name, value in self.config.to_json().items() if settings.get(name, value) != value]
@@ -94,12 +99,35 @@ class RunDirectory:
         path = self.path / "config.json"
         try:
             stored = json.loads(path.read_text())
-            return stored["settings"], stored["inputs"]
+            return dict(stored["settings"]), dict(stored["inputs"])
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             problem = f"{path} cannot be read; move {self.path} away or name another --results-dir"
             raise ConfigError("results_dir", problem) from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the directory; the system frees the lock of a process that dies.
+
+        Raises `ConfigError` where another process is at work on the run, or the directory cannot be written.
+        """
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout as error:
+            problem = f"{self.path} is being worked on by another process; wait for it, or stop it"
+            raise ConfigError("results_dir", problem) from error
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _unwritable(self, error: OSError) -> ConfigError:
+        return ConfigError("results_dir", f"{self.path} cannot be written: {error.strerror or error}")
 
     def begin(self, inputs: Mapping[str, str], session: Mapping[str, Any]) -> dict[str, Any] | None:
         """Make the directory; write down settings and `inputs`, and add this `session` to the provenance.
@@ -107,15 +135,17 @@ class RunDirectory:
         Returns the session before it, None for the first. Raises `ConfigError` where the directory cannot be written.
         """
         try:
+            path = self.path / "provenance.json"
             config = {"settings": self.config.to_json(), "inputs": dict(inputs)}
             write_atomically(self.path / "config.json", _json(config))
-            path = self.path / "provenance.json"
             earlier = json.loads(path.read_text())["sessions"] if path.exists() else []
             provenance = {"command": self.config.command, "sessions": [*earlier, dict(session)]}
             write_atomically(path, _json(provenance))
             return earlier[-1] if earlier else None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError("results_dir", f"{path} is damaged; delete it") from error
         except OSError as error:
-            raise ConfigError("results_dir", f"{self.path} cannot be written: {error.strerror or error}") from error
+            raise self._unwritable(error) from error
 
     def restore_tables(self, tables: Mapping[str, str]) -> None:
         """Make all tables what `tables` says (as `tables_text` gave it); empty ones get their header alone.
@@ -159,8 +189,12 @@ class RunDirectory:
 
     def summary(self) -> dict[str, Any]:
         """Return the summary of a finished run."""
-        summary: dict[str, Any] = json.loads((self.path / "summary.json").read_text())
-        return summary
+        path = self.path / "summary.json"
+        try:
+            summary: dict[str, Any] = json.loads(path.read_text())
+            return summary | {"latent_dim": summary["latent_dim"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError("results_dir", f"{path} is damaged; delete it to have the run done again") from error
 
 
 def _cell(value: Any) -> str:

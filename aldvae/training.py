@@ -18,6 +18,7 @@ from aldvae.config import Execution, RunConfig
 from aldvae.cpu import cpu_settings
 from aldvae.data import Dataset, inputs, load_dataset
 from aldvae.devices import pick_device
+from aldvae.errors import ConfigError
 from aldvae.files import rounded
 from aldvae.metrics.evaluation import Evaluation, Evaluator, check_samples, require_finite
 from aldvae.metrics.features import Features, Request, load_features
@@ -77,6 +78,7 @@ class Trainer:
             select=self.config.select,
             seed=self.config.seed,
             stop=self.config.stop,
+            epochs=self.config.epochs,
         )
 
     @property
@@ -144,27 +146,50 @@ def run(config: RunConfig, execution: Execution, observer: Observer | None = Non
     device = pick_device(execution.device)
     with cpu_settings(execution.threads or config.usual_threads) as threads:
         data = load_data(config, execution)
-        check_samples(config, data.validation)
+        _check_data(config, data)
         features = load_features_of(config, execution, data, device)
         inputs = {"data": data.fingerprint, "features": features.identity if features else "none"}
         directory.check(inputs)
         trainer = Trainer(config, data, device)
         evaluator = Evaluator(config, data.validation, features, execution.cache_directory, device)
-        done, tables = _resume(trainer, directory, observer)
-        now = session(device, threads, done + 1)
-        before = directory.begin(inputs, now)
-        directory.restore_tables(tables)
-        notes = [*config.warnings(), *([features.note] if features else [])]
-        if done and before and any(before[name] != now[name] for name in ("device", "threads")):
-            notes.append(f"begun on {before['device']} with {before['threads']} threads: last digits may differ")
-        for note in notes:
-            observer.note(note)
-        observer.started(config, done + 1)
-        for epoch in range(done + 1, config.epochs + 1):
-            _epoch(epoch, trainer, evaluator, directory, observer)
-        model = model_bytes(trainer.model, config, data.shape)
-    directory.finish(summarise(config, trainer, directory), model)
-    return Outcome(directory.path, directory.summary(), skipped=False)
+        with directory.locked():
+            # Another process may have finished the run since we looked.
+            skipped = directory.finished
+            if not skipped:
+                notes = [*config.warnings(), *([features.note] if features else [])]
+                first = _begin(trainer, directory, inputs, threads, notes, observer)
+                for epoch in range(first, config.epochs + 1):
+                    _epoch(epoch, trainer, evaluator, directory, observer)
+                model = model_bytes(trainer.model, config, data.shape)
+                directory.finish(summarise(config, trainer, directory), model)
+    return Outcome(directory.path, directory.summary(), skipped)
+
+
+def _check_data(config: RunConfig, data: Dataset) -> None:
+    check_samples(config, data.validation)
+    if data.train.is_vectors and config.likelihood == "bernoulli":
+        raise ConfigError("likelihood", "bernoulli is for pixels in [0, 1], not for vectors; use gaussian")
+
+
+def _begin(
+    trainer: Trainer,
+    directory: RunDirectory,
+    inputs: dict[str, str],
+    threads: int,
+    notes: list[str],
+    observer: Observer,
+) -> int:
+    """Resume where the run was, write down who works on it, tell the observer; return the epoch to begin with."""
+    done, tables = _resume(trainer, directory, observer)
+    now = session(trainer.device, threads, done + 1)
+    before = directory.begin(inputs, now)
+    directory.restore_tables(tables)
+    if done and before and any(before[name] != now[name] for name in ("device", "threads")):
+        notes = [*notes, f"begun on {before['device']} with {before['threads']} threads: last digits may differ"]
+    for note in notes:
+        observer.note(note)
+    observer.started(trainer.config, done + 1)
+    return done + 1
 
 
 def load_data(config: RunConfig, execution: Execution) -> Dataset:
@@ -182,6 +207,8 @@ def load_data(config: RunConfig, execution: Execution) -> Dataset:
 
 def load_features_of(config: RunConfig, execution: Execution, data: Dataset, device: torch.device) -> Features | None:
     """Return the features behind a run's Fréchet distances; raises `ConfigError` as `load_features` does."""
+    if execution.inception_weights is not None and config.fid_features != "inception":
+        raise ConfigError("inception_weights", f"means nothing to --fid-features {config.fid_features}; leave it out")
     request = Request(execution.cache_directory, device, execution.inception_weights, config.fid_precision)
     return load_features(config.fid_features, data, request)
 
@@ -195,6 +222,9 @@ def _resume(trainer: Trainer, directory: RunDirectory, observer: Observer) -> tu
         checkpoint = torch.load(io.BytesIO(content), map_location=trainer.device, weights_only=True)
     except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile):
         observer.note("the checkpoint is damaged; the run starts again from its first epoch")
+        return 0, {}
+    if not isinstance(checkpoint, dict) or set(checkpoint) != {"epoch", "trainer", "tables"}:
+        observer.note("the checkpoint is no checkpoint of aldvae; the run starts again from its first epoch")
         return 0, {}
     trainer.load_state_dict(checkpoint["trainer"])
     return checkpoint["epoch"], checkpoint["tables"]
@@ -220,19 +250,19 @@ def _epoch(epoch: int, trainer: Trainer, evaluator: Evaluator, directory: RunDir
     directory.append("times", [{"epoch": epoch, **seconds}])
     step = trainer.compress(evaluation)
     if step is not None and step.decision is not None:
-        directory.append("decisions", [decision_row(step)])
+        directory.append("decisions", [decision_row(step, trainer.config.stop)])
     content = io.BytesIO()
     torch.save({"epoch": epoch, "trainer": trainer.state_dict(), "tables": directory.tables_text}, content)
     directory.save_checkpoint(content.getvalue())
     observer.epoch_done(row, step)
 
 
-def decision_row(step: Step) -> dict[str, Any]:
-    """Return the row of ``decisions.csv`` for a step that has a decision."""
+def decision_row(step: Step, stops: bool) -> dict[str, Any]:
+    """Return the row of ``decisions.csv`` for a step that has a decision; `stops`: whether the run obeys a stop."""
     decision = step.decision
     assert decision is not None
     if decision.stop:
-        action = "would stop" if step.removed else "stop"
+        action = "stop" if stops else "would stop"
     else:
         action = "slow down" if decision.slowed else "remove" if step.removed else "keep"
     return {
@@ -261,5 +291,15 @@ def summarise(config: RunConfig, trainer: Trainer, directory: RunDirectory) -> d
         "epochs": config.epochs,
         "train_seconds": round(sum(float(row["train_seconds"]) for row in times), 2),
         "metrics_seconds": round(sum(float(row["metrics_seconds"]) for row in times), 2),
-        "final": directory.rows("metrics")[-1],
+        "final": {name: _number(cell) for name, cell in directory.rows("metrics")[-1].items()},
     }
+
+
+def _number(cell: str) -> float | int | str | None:
+    """Return what a cell of a CSV holds; None for an empty one."""
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell or None

@@ -76,6 +76,14 @@ def test_without_stop_it_goes_down_to_the_smallest_size_and_records_the_stop() -
     assert model.mu.out_features == 2
 
 
+def test_removes_nothing_at_the_last_epoch() -> None:
+    model = Small()
+    compressor, _ = compressor_of(model, epochs=10)
+    for epoch in range(1, 11):
+        tell(compressor, -epoch)
+    assert model.mu.out_features == 15
+
+
 def test_resumes_from_its_state() -> None:
     def advance(compressor: aldvae.Compressor, first: int, last: int) -> None:
         for epoch in range(first, last + 1):

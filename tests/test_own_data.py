@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,7 @@ def test_labels_may_be_any_whole_numbers(tmp_path: Path) -> None:
         ({"x": np.zeros((4, 3)), "labels": np.zeros(4)}, "labels must be 4 whole numbers"),
         ({"x": np.array([[0.0, 1], [np.nan, 2]])}, "NaN or infinite values, first in sample 1"),
         ({"x": np.full((3, 4, 4), 1.5)}, r"must hold numbers in \[0, 1\], not 1.5 to 1.5"),
+        ({"x": np.eye(4, dtype=int)[None].repeat(3, 0)}, "whole numbers of 1 at most"),
         ({"x": np.full((3, 4, 4), 300)}, r"must hold whole numbers in 0..255"),
         ({"x": np.zeros((3, 4, 4), complex)}, "x holds complex128, not numbers"),
         ({"x": np.array([["a", "b"]])}, "not numbers"),
@@ -145,6 +147,28 @@ def test_python_objects_are_never_loaded(tmp_path: Path) -> None:
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_damaged_array_never_shows_how_numpy_fails(tmp_path: Path, compressed: bool) -> None:
+    (np.savez_compressed if compressed else np.savez)(tmp_path / "a.npz", x=RANDOM.random((20, 6)))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    for position in range(0, len(content), 7):
+        damaged = content.copy()
+        damaged[position] ^= 0xFF
+        (tmp_path / "b.npz").write_bytes(damaged)
+        with suppress(ConfigError):
+            read(tmp_path / "b.npz", tmp_path)
+
+
+def test_large_numbers_keep_their_digits(tmp_path: Path) -> None:
+    x = 1.7e9 + RANDOM.normal(size=(200, 3))
+    np.save(tmp_path / "x.npy", x)
+    data = load_dataset("x.npy", validation=0.2, cache_dir=tmp_path, own_data=tmp_path / "x.npy")
+    assert len(np.unique(data.train.x[:, 0].numpy())) == len(data.train)
+    np.save(tmp_path / "y.npy", RANDOM.normal(size=(200, 3)) * 1e300)
+    with pytest.raises(ConfigError, match="too large to standardise"):
+        load_dataset("y.npy", validation=0.2, cache_dir=tmp_path, own_data=tmp_path / "y.npy")
+
+
 def test_truncated_arrays(tmp_path: Path) -> None:
     path = save(tmp_path / "a.npz", x=np.zeros((50, 50)))
     path.write_bytes(path.read_bytes()[:300])
@@ -153,8 +177,9 @@ def test_truncated_arrays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("header", [True, False])
-def test_tables_of_vectors(tmp_path: Path, header: bool) -> None:
-    frame = pd.DataFrame(RANDOM.random((12, 3)), columns=["a", "b", "c"])
+@pytest.mark.parametrize("names", [["a", "b", "c"], [0, 1, 2]])
+def test_tables_of_vectors(tmp_path: Path, header: bool, names: list[Any]) -> None:
+    frame = pd.DataFrame(RANDOM.random((12, 3)), columns=names)
     frame.to_csv(tmp_path / "t.csv", index=False, header=header)
     samples = read(tmp_path / "t.csv", tmp_path)
     np.testing.assert_allclose(samples.x.numpy(), frame.to_numpy(), rtol=1e-6)
@@ -178,6 +203,7 @@ def test_parquet(tmp_path: Path) -> None:
         ("a,b\n1,2\n1,2,3\n", "cannot be read as a table"),
         ("", "cannot be read as a table"),
         ("a,b\n", "holds no rows"),
+        (",a,b\n0,1,2\n1,3,4\n", "the first column has no name"),
     ],
 )
 def test_tables_that_make_no_sense(tmp_path: Path, text: str, problem: str) -> None:
@@ -249,7 +275,7 @@ def test_what_needs_labels_or_pictures_says_so(tmp_path: Path) -> None:
     cases = [
         ("v.npy", "classifier", "classifier looks at gray or RGB pictures, and v.npy holds vectors; use pca"),
         ("v.npy", "inception", "inception looks at gray or RGB pictures"),
-        ("p.npy", "classifier", "classifier needs labels of two classes or more, and p.npy has none"),
+        ("p.npy", "classifier", "classifier needs labels of two classes or more, and p.npy has no labelled classes"),
     ]
     for name, features, problem in cases:
         path = tmp_path / name
@@ -284,7 +310,7 @@ def test_a_run_on_data_of_ones_own(tmp_path: Path, kind: str) -> None:
     assert metrics["recon_loss"].iloc[-1] < metrics["recon_loss"].iloc[0]
     assert set(metrics["fid_features"]) == {"pca"}
     model = aldvae.load(outcome.path)
-    assert model.latent_dim == outcome.summary["latent_dim"] == 2
+    assert model.latent_dim == outcome.summary["latent_dim"] == 5
     assert str(tmp_path) not in (outcome.path / "provenance.json").read_text()
     if kind == "vectors":
         raw = torch.from_numpy(x[:5]).float()

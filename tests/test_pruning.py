@@ -214,5 +214,13 @@ def test_layers_that_do_not_fit_are_refused() -> None:
         remove_neurons([nn.Linear(2, 5)], [nn.Linear(4, 2)], [0])
     with pytest.raises(ValueError, match=r"positions \[4\]"):
         remove_neurons([nn.Linear(2, 4)], [nn.Linear(4, 2)], [4])
+    layer = nn.Linear(2, 4)
+    with pytest.raises(ValueError, match="listed twice"):
+        remove_neurons([layer, layer], [nn.Linear(4, 2)], [0])
+    with pytest.raises(TypeError, match="parametrised"):
+        remove_neurons([nn.utils.parametrizations.weight_norm(layer)], [nn.Linear(4, 2)], [0])
+    model = Toy(4)
+    with pytest.raises(ValueError, match="LBFGS"):
+        model.remove([0], torch.optim.LBFGS(model.parameters()))
     with pytest.raises(ValueError, match="at least one"):
         remove_neurons([], [nn.Linear(4, 2)], [0])

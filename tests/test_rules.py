@@ -134,6 +134,12 @@ def test_decides_without_fid_when_it_is_not_asked_for() -> None:
     assert set(stopped.slopes) == {"recon_loss", "silhouette"}
 
 
+def test_nan_is_an_error() -> None:
+    rule = PaperRule()
+    with pytest.raises(ValueError, match="epoch 3: fid_gen is nan"):
+        rule.adapt(rule.init(), 3, 10, {**dict.fromkeys(METRICS, 1.0), "fid_gen": float("nan")})
+
+
 def test_a_missing_metric_is_an_error() -> None:
     rule = PaperRule()
     with pytest.raises(KeyError, match="fid_gen"):

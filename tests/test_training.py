@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.image import imread
 
 import aldvae
 from aldvae.compression.compressor import Step
@@ -81,9 +82,11 @@ def test_leaves_what_the_design_asks_for(undisturbed: Path) -> None:
     assert np.allclose(latent.groupby("epoch")["kl"].sum(), metrics["kl"], rtol=1e-5)
     decisions = pd.read_csv(undisturbed / "decisions.csv")
     assert decisions["epoch"].tolist() == [2, 4, 6]
-    gone = [int(n) for cell in decisions["removed"] for n in cell.split()]
-    assert len(gone) == len(set(gone)) == 12
-    for decision in decisions.itertuples():
+    # Nothing is removed at the last epoch: no training would follow.
+    assert decisions["action"].tolist() == ["remove", "remove", "keep"]
+    gone = [int(n) for cell in decisions["removed"].dropna() for n in cell.split()]
+    assert len(gone) == len(set(gone)) == 10
+    for decision in decisions.dropna(subset="removed").itertuples():
         after = latent[latent["epoch"] > decision.epoch]["neuron"]
         assert not set(after) & {int(n) for n in str(decision.removed).split()}
     assert tuple(pd.read_csv(undisturbed / "times.csv").columns) == COLUMNS["times"]
@@ -129,7 +132,9 @@ def test_metrics_on_every_second_epoch(undisturbed: Path, tmp_path: Path) -> Non
     assert metrics["train_loss"].notna().all()
     every = pd.read_csv(undisturbed / "metrics.csv")
     assert metrics["recon_loss"][1] == every["recon_loss"][1]
-    assert draw_overview(outcome.path).exists()
+    picture = imread(draw_overview(outcome.path))
+    (panel,) = [picture[-400:-60, : picture.shape[1] // 2, :3]]
+    assert (panel.max(axis=2) - panel.min(axis=2) > 0.3).sum() > 100, "no blue line is drawn in the last panel"
     with pytest.raises(ConfigError, match="--metrics-every must divide --patience 2"):
         tiny(metrics_every=3)
 
@@ -156,6 +161,32 @@ def test_resuming_with_other_threads_is_said(tmp_path: Path) -> None:
     seen = Interrupt()
     run(tiny(), Execution(results_dir=tmp_path, threads=2), seen)
     assert any("begun on cpu with 1 threads" in note for note in seen.notes)
+
+
+def test_a_directory_at_work_is_left_to_the_other_process(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path, tiny())
+    with directory.locked(), pytest.raises(ConfigError, match="being worked on by another process"):
+        run(tiny(), Execution(results_dir=tmp_path))
+    assert not (directory.path / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["summary.json", "provenance.json", "config.json", "checkpoint.pt"])
+def test_files_that_are_not_ours_are_said(undisturbed: Path, tmp_path: Path, name: str) -> None:
+    directory = tmp_path / undisturbed.name
+    if name == "summary.json":
+        shutil.copytree(undisturbed, directory)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny(), Execution(results_dir=tmp_path), Interrupt(2))
+    if name == "checkpoint.pt":
+        torch.save({"other": 1}, directory / name)
+        seen = Interrupt()
+        assert contents(run(tiny(), Execution(results_dir=tmp_path), seen).path) == contents(undisturbed)
+        assert any("is no checkpoint" in note for note in seen.notes)
+        return
+    (directory / name).write_text("{}")
+    with pytest.raises(ConfigError, match=name):
+        run(tiny(), Execution(results_dir=tmp_path))
 
 
 def test_a_finished_run_is_left_alone(undisturbed: Path) -> None:
@@ -196,13 +227,12 @@ def test_survives_sigkill_at_any_moment(undisturbed: Path, tmp_path: Path, kills
 
 def test_the_model_loads_with_one_call_and_is_the_trained_one(undisturbed: Path, tmp_path: Path) -> None:
     model = aldvae.load(undisturbed)
-    assert model.latent_dim == json.loads((undisturbed / "summary.json").read_text())["latent_dim"] == 2
+    assert model.latent_dim == json.loads((undisturbed / "summary.json").read_text())["latent_dim"] == 4
     assert not model.training
-    # No removal follows the fifth epoch, so the model that is left is the one that was measured.
-    path = run(tiny(epochs=5, fid_features="none"), Execution(results_dir=tmp_path)).path
-    config = tiny(epochs=5, fid_features="none")
+    config = tiny(fid_features="none")
+    path = run(config, Execution(results_dir=tmp_path)).path
     evaluator = Evaluator(config, digits(200).validation, None, tmp_path, torch.device("cpu"))
-    measured = evaluator.evaluate(aldvae.load(path / "model.safetensors"), 5).rounded().metrics
+    measured = evaluator.evaluate(aldvae.load(path / "model.safetensors"), 6).rounded().metrics
     row = pd.read_csv(path / "metrics.csv").iloc[-1]
     assert {name: row[name] for name in measured} == pytest.approx(measured, rel=1e-5)
 

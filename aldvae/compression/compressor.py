@@ -42,7 +42,8 @@ class Compressor:
     shrunk in place, and `optimizer` keeps its state for what is kept. `rule` decides when (default: the paper's,
     which stops on all four metrics above); `select` which neurons go: ``random`` (the paper), ``kl`` (needs `kl` at
     every step) or ``last``. With `stop=False` compression goes on down to the rule's smallest size, and `stop_epoch`
-    still tells where the rule would have stopped.
+    still tells where the rule would have stopped. Give the number of `epochs` if you know it: at the last one nothing
+    is removed, since no training would follow.
 
     Raises `TypeError` or `ValueError` when the layers do not fit together, `ConfigError` for an unknown `select`.
     """
@@ -57,13 +58,14 @@ class Compressor:
         select: str = "random",
         seed: int = 0,
         stop: bool = True,
+        epochs: int | None = None,
     ) -> None:
         """See the class."""
         self.heads, self.readers, self.optimizer = linear_layers(heads), linear_layers(readers), optimizer
         self.rule: Rule = rule if rule is not None else PaperRule()
         self.select, self._selection = select, selection(select)
         self.seed = seed
-        self.stop = stop
+        self.stop, self.epochs = stop, epochs
         self.epoch = 0
         self.neurons = list(range(latent_size(self.heads, self.readers)))
         self.stop_epoch: int | None = None
@@ -94,7 +96,7 @@ class Compressor:
             return Step(self.latent_dim)
         if decision.stop and not self.found:
             self.stop_epoch, self.stop_latent_dim = self.epoch, self.latent_dim
-        if decision.remove == 0 or (decision.stop and self.stop):
+        if decision.remove == 0 or (decision.stop and self.stop) or self.epoch == self.epochs:
             return Step(self.latent_dim, decision)
         return self._remove(decision, None if kl is None else [float(value) for value in kl])
 

@@ -7,13 +7,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from aldvae.compression.rules import SMALLEST_DIM
 
 
 def linear_layers(layers: Sequence[nn.Module]) -> list[nn.Linear]:
-    """Return `layers`, all of which must be `nn.Linear` (else `TypeError`)."""
+    """Return `layers`, all of which must be plain `nn.Linear` (else `TypeError`), each once (else `ValueError`)."""
+    if len({id(layer) for layer in layers}) < len(layers):
+        raise ValueError("a layer is listed twice")
     for layer in layers:
+        if is_parametrized(layer):
+            raise TypeError("a parametrised layer (weight_norm, spectral_norm) cannot be shrunk; use a plain nn.Linear")
         if not isinstance(layer, nn.Linear):
             raise TypeError(f"heads and readers must be nn.Linear, not {type(layer).__name__}")
     return [layer for layer in layers if isinstance(layer, nn.Linear)]
@@ -86,6 +91,8 @@ def _head_cuts(heads: Sequence[nn.Linear], keep: Tensor, size: int) -> list[Cut]
 
 
 def _check_optimizer(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ValueError("LBFGS keeps its own list of parameters; use an optimiser such as Adam, AdamW or SGD")
     known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for parameter in parameters:
         if parameter.requires_grad and id(parameter) not in known:

@@ -110,9 +110,11 @@ class PaperRule:
     ) -> tuple[RuleState, Decision | None]:
         """Take in `metrics` of `epoch` (counted from 1; none: not measured), decide at every `patience`-th epoch.
 
-        Raises `KeyError` when only some of the metrics of `thresholds` are given.
+        Raises `KeyError` when only some of the metrics of `thresholds` are given, `ValueError` for NaN.
         """
         seen = {name: float(metrics[name]) for name in {**self.thresholds, "silhouette": 0} if name in metrics}
+        if wrong := [name for name, value in seen.items() if value != value]:
+            raise ValueError(f"epoch {epoch}: {wrong[0]} is nan, and slopes over it would say nothing")
         if metrics and (missing := set(self.thresholds) - set(seen)):
             raise KeyError(
                 f"the rule decides on {', '.join(self.thresholds)}, but was not given {', '.join(sorted(missing))}; "

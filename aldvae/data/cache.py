@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from aldvae.data.dataset import Samples
-from aldvae.files import write_atomically
+from aldvae.files import write_cached
 
 
 def files_key(root: Path, files: Iterable[Path], *more: object) -> str:
@@ -33,5 +33,5 @@ def cached(cache_dir: Path, name: str, make: Callable[[], Samples]) -> Samples:
     except (OSError, SafetensorError):
         samples = make()
     tensors = {"x": samples.x} | ({} if samples.labels is None else {"labels": samples.labels})
-    write_atomically(path, save(tensors, metadata={"classes": json.dumps(samples.classes)}))
+    write_cached(path, save(tensors, metadata={"classes": json.dumps(samples.classes)}))
     return samples

@@ -20,6 +20,11 @@ def place(source: Source, execution: Execution) -> Path | None:
     return (execution.data_directory or execution.cache_directory / "data") / source.folder
 
 
+def _there(source: Source, execution: Execution) -> bool:
+    folder = place(source, execution)
+    return folder is None or (folder.is_dir() and any(folder.iterdir()))
+
+
 def listing(execution: Execution) -> str:
     """Return a table of all datasets: samples, shape, classes, network, and whether they are there."""
     rows = [("dataset", "samples", "shape", "classes", "network", "where")]
@@ -28,7 +33,9 @@ def listing(execution: Execution) -> str:
         if folder is None:
             where = "embedded in scikit-learn"
         else:
-            where = str(folder) if folder.exists() else f"missing; would be downloaded to {folder}"
+            given = execution.data_directory
+            remedy = f"{given} does not exist" if given and not given.exists() else f"would be downloaded to {folder}"
+            where = str(folder) if _there(source, execution) else f"missing; {remedy}"
         shape = " x ".join(map(str, source.shape))
         rows.append((source.name, f"{source.count:,}", shape, str(known.clusters), known.network, where))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -44,6 +51,6 @@ def chosen(names: Sequence[str] | None, execution: Execution) -> list[tuple[Sour
     for name in names or ():
         if name not in SOURCES:
             raise unknown_name("dataset", name, list(SOURCES))
-    there = [s.name for s in SOURCES.values() if (folder := place(s, execution)) is None or folder.exists()]
+    there = [source.name for source in SOURCES.values() if _there(source, execution)]
     where = execution.data_directory, execution.cache_directory
     return [(SOURCES[name], partial(SOURCES[name].load, *where)) for name in names or there]

@@ -22,7 +22,7 @@ class Samples:
     """Samples and, where they have any, their classes `labels` (N,), 0 to len(classes) - 1.
 
     `x` holds pictures (N, C, H, W) or video (N, C, T, H, W), as uint8 with 0..255 for [0, 1] or as float32 in [0, 1];
-    or vectors (N, D), float32.
+    or vectors (N, D), float32 once they are standardised and float64 before.
     """
 
     x: Tensor
@@ -116,12 +116,14 @@ def cut(name: str, samples: Samples, validation: float, limit: int | None) -> Da
 
 
 def _standardised(dataset: Dataset) -> Dataset:
-    mean, scale = dataset.train.x.mean(0), dataset.train.x.std(0)
+    mean, scale = dataset.train.x.double().mean(0), dataset.train.x.double().std(0)
+    if not bool(scale.isfinite().all() and mean.isfinite().all()):
+        raise ConfigError("dataset", f"{dataset.name} holds numbers too large to standardise; scale them")
     # The rounding of the mean leaves a constant column a scale that is tiny, not zero.
-    constant = (scale <= 1e-6 * mean.abs().clamp(min=1e-30)).nonzero().flatten()
+    constant = (scale <= 1e-12 * mean.abs().clamp(min=1e-300)).nonzero().flatten()
     if len(constant):
         raise ConfigError("dataset", f"{dataset.name}: column {int(constant[0])} (from 0) is constant; remove it")
     train, validation = (
-        replace(samples, x=(samples.x - mean) / scale) for samples in (dataset.train, dataset.validation)
+        replace(samples, x=((samples.x - mean) / scale).float()) for samples in (dataset.train, dataset.validation)
     )
-    return Dataset(dataset.name, train, validation, Standardisation(mean, scale))
+    return Dataset(dataset.name, train, validation, Standardisation(mean.float(), scale.float()))

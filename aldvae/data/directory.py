@@ -41,6 +41,6 @@ def download_into(directory: Path, folder: str, download: Callable[[str], object
     except (OSError, RuntimeError) as error:
         raise ConfigError(
             "data_dir",
-            f"{directory}: {folder} is not there (in torchvision's layout) and could not be downloaded; point "
+            f"{directory}: {folder} is not there and could not be downloaded; point "
             "--data-dir or ALDVAE_DATA_DIR to a folder that holds it, or try again with a network",
         ) from error

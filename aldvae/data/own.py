@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,6 +26,13 @@ def load(path: Path, resize: int | None, cache_dir: Path) -> Samples:
     ``.npy`` ``x`` alone; a ``.csv`` or ``.parquet`` holds one vector a row. ``x`` is N x D (vectors), N x H x W (gray),
     N x H x W x C (colour) or N x T x H x W x C (video). Raises `ConfigError` naming the file and what is wrong with it.
     """
+    try:
+        return _read(path, resize, cache_dir)
+    except PermissionError as error:
+        raise ConfigError("dataset", f"{error.filename or path} cannot be read: permission denied") from error
+
+
+def _read(path: Path, resize: int | None, cache_dir: Path) -> Samples:
     if not path.exists():
         raise ConfigError("dataset", f"{path} does not exist")
     if path.is_dir():
@@ -61,7 +70,10 @@ def _arrays(path: Path) -> Samples:
         with path.open("rb") as file:
             stored = np.load(file, allow_pickle=False)
             arrays = {"x": stored} if isinstance(stored, np.ndarray) else dict(stored)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except PermissionError:
+        raise
+    # What numpy raises for a damaged file depends on where the damage is.
+    except (OSError, EOFError, ValueError, SyntaxError, zipfile.BadZipFile, zlib.error, tokenize.TokenError) as error:
         raise ConfigError("dataset", f"{path} is damaged, or holds Python objects, which are never loaded") from error
     if "x" not in arrays:
         raise ConfigError("dataset", f"{path} has no array x (there are: {', '.join(arrays) or 'none'})")
@@ -78,7 +90,8 @@ def _samples(path: Path, x: np.ndarray) -> Samples:
         sample = int(np.argwhere(~np.isfinite(x))[0][0])
         raise ConfigError("dataset", f"{path}: x holds NaN or infinite values, first in sample {sample} (from 0)")
     if x.ndim == 2:
-        return Samples(torch.from_numpy(x.astype(np.float32)))
+        # As exact as they come: they are standardised before they become float32.
+        return Samples(torch.from_numpy(x.astype(np.float64)))
     return Samples(torch.from_numpy(_channels_first(_pixels(path, x))))
 
 
@@ -88,9 +101,14 @@ def _pixels(path: Path, x: np.ndarray) -> np.ndarray:
         return x.astype(np.uint8) * 255
     integer = np.issubdtype(x.dtype, np.integer)
     low, high = float(x.min()), float(x.max())
+    if integer and high == 1:
+        problem = (
+            "x holds whole numbers of 1 at most, black pictures in 0..255; give them as bool or in [0, 1] as floats"
+        )
+        raise ConfigError("dataset", f"{path}: {problem}")
     if low < 0 or high > (255 if integer else 1):
         allowed = "whole numbers in 0..255" if integer else "numbers in [0, 1]"
-        raise ConfigError("dataset", f"{path}: pictures of {x.dtype} must hold {allowed}, not {low:g} to {high:g}")
+        raise ConfigError("dataset", f"{path}: pictures of {x.dtype} must hold {allowed}, not {low!r} to {high!r}")
     return x.astype(np.uint8 if integer else np.float32)
 
 
@@ -111,6 +129,10 @@ def _with_labels(path: Path, samples: Samples, labels: np.ndarray | None) -> Sam
 
 def _table(path: Path) -> Samples:
     frame = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    if "Unnamed: 0" in frame.columns:
+        raise ConfigError("dataset", f"{path}: the first column has no name; if it is an index, write without it")
+    if times := [name for name, dtype in frame.dtypes.items() if dtype.kind in "mM"]:
+        raise ConfigError("dataset", f"{path}: column {times[0]} holds times, not numbers; remove or convert it")
     numbers = frame.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
     if frame.empty:
         raise ConfigError("dataset", f"{path} holds no rows")
@@ -124,7 +146,9 @@ def _table(path: Path) -> Samples:
 def _read_csv(path: Path) -> pd.DataFrame:
     try:
         first = pd.read_csv(path, header=None, nrows=1)
-        has_header = first.apply(pd.to_numeric, errors="coerce").isna().to_numpy().all()
+        names = first.apply(pd.to_numeric, errors="coerce").to_numpy().ravel()
+        # Without names of its own, pandas writes a table's columns as 0, 1, 2 and so on.
+        has_header = np.isnan(names).all() or (len(names) > 1 and np.array_equal(names, np.arange(len(names))))
         return pd.read_csv(path, header=0 if has_header else None, low_memory=False)
     except (ValueError, OSError) as error:
         raise ConfigError("dataset", f"{path} cannot be read as a table: {' '.join(str(error).split())}") from error

@@ -23,7 +23,7 @@ from aldvae.data.cache import files_key
 from aldvae.data.dataset import Samples
 from aldvae.data.directory import data_directory, download_into
 from aldvae.errors import ConfigError
-from aldvae.files import write_atomically
+from aldvae.files import write_cached
 
 CREDIT: Final = (
     "Sprites: Liberated Pixel Cup / Universal LPC spritesheet (its contributors, opengameart.org), "
@@ -149,7 +149,7 @@ def write_cache(path: Path, indices: np.ndarray, palette: np.ndarray, labels: np
     """Write what `compose` returned to `path`, compressed."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, indices=indices, palette=palette, labels=labels)
-    write_atomically(path, buffer.getvalue())
+    write_cached(path, buffer.getvalue())
 
 
 def read_cache(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from aldvae.cpu import cpu_settings
 from aldvae.data.dataset import Dataset, Samples, inputs
-from aldvae.files import write_atomically
+from aldvae.files import write_cached
 from aldvae.metrics.features import frames
 from aldvae.streams import generator, stream_seed
 
@@ -65,7 +65,7 @@ def load_classifier(data: Dataset, cache_dir: Path) -> tuple[nn.Module, str, flo
         with cpu_settings(1):
             accuracy = _train(network, data)
         header = {"accuracy": json.dumps(accuracy)}
-        write_atomically(path, save(network.state_dict(), metadata=header))
+        write_cached(path, save(network.state_dict(), metadata=header))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return network.eval().requires_grad_(False), f"classifier-{digest}", accuracy
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
 from sklearn.metrics.cluster import contingency_matrix
 
 
 def find_clusters(z: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     """Return the K-means cluster (N,) of each latent vector z (N, n_z): the best of ten starts."""
-    clusters: np.ndarray = KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(z)
+    with warnings.catch_warnings():
+        # Fewer distinct points than clusters leave clusters empty, which the scores allow for.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        clusters: np.ndarray = KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(z)
     return clusters
 
 

@@ -36,6 +36,9 @@ class Features:
     def __call__(self, samples: Tensor) -> Tensor:
         """Return the features (N, D) of `samples` as networks take them (see `data.inputs`), on their device."""
         samples = frames(samples)
+        if samples.ndim == 4:
+            # A Gaussian likelihood's means may leave the range that pictures have.
+            samples = samples.clamp(0, 1)
         if self.rgb and samples.shape[1] == 1:
             samples = samples.expand(-1, 3, -1, -1)
         try:
@@ -80,7 +83,8 @@ def _classifier(data: Dataset, request: Request) -> Features:
 
     _require_pictures("classifier", data)
     if len(data.train.classes) < 2:
-        problem = f"classifier needs labels of two classes or more, and {data.name} has none; use pca or none"
+        has = f"{len(data.train.classes) or 'no'} labelled classes"
+        problem = f"classifier needs labels of two classes or more, and {data.name} has {has}; use pca or none"
         raise ConfigError("fid_features", problem)
     network, identity, accuracy = load_classifier(data, request.cache_dir)
     note = f"Fréchet distances use classifier features of a network with {accuracy:.1%} validation accuracy"

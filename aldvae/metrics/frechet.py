@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from aldvae.files import write_atomically
+from aldvae.files import write_cached
 
 # Part of the cache's key: raise it whenever the statistics change.
 VERSION = 1
@@ -37,7 +37,7 @@ def cached_statistics(cache_dir: Path, key: str, make: Callable[[], Statistics])
     except (OSError, SafetensorError, KeyError):
         made = make()
     cpu = Statistics(made.mean.cpu().contiguous(), made.factor.cpu().contiguous())
-    write_atomically(path, save({"mean": cpu.mean, "factor": cpu.factor}))
+    write_cached(path, save({"mean": cpu.mean, "factor": cpu.factor}))
     return cpu
 
 

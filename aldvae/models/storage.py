@@ -46,8 +46,11 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> VAE:
         raise AldvaeError(f"{file} does not exist; a run leaves its model when it is finished") from error
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise AldvaeError(f"{file} is damaged or no model of aldvae") from error
-    model = build_vae(tuple(header.pop("shape")), **header)
-    # Only a buffer that holds something can be loaded into.
-    model.input_mean, model.input_scale = weights.get("input_mean"), weights.get("input_scale")
-    model.load_state_dict(weights)
+    try:
+        model = build_vae(tuple(header.pop("shape")), **header)
+        # Only a buffer that holds something can be loaded into.
+        model.input_mean, model.input_scale = weights.get("input_mean"), weights.get("input_scale")
+        model.load_state_dict(weights)
+    except (RuntimeError, KeyError, TypeError) as error:
+        raise AldvaeError(f"{file} does not fit the network its header names") from error
     return model.to(device).eval()

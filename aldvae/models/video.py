@@ -108,6 +108,8 @@ def build(shape: tuple[int, ...], hidden_dim: int | None, channels: int | None) 
 
 def _check(shape: tuple[int, ...], channels: int) -> None:
     fits = len(shape) == 4 and min(shape) > 0 and shape[1] % 2 == 0 and shape[2] % 4 == 0 and shape[3] % 4 == 0
+    # On a single position, batch normalisation could not take a batch of one.
+    fits = fits and math.prod(shape[1:]) > 2 * 4 * 4
     if not fits:
         raise ConfigError(
             "network",
