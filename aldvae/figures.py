@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from aldvae.files import write_figure
 
 TITLES = {
-    "recon_loss": "Reconstruction loss (nats per image)",
+    "recon_loss": "Reconstruction loss (nats per sample)",
     "silhouette": "Silhouette score",
     "fid_recon": "Fréchet distance of reconstructions",
     "fid_gen": "Fréchet distance of generations",
