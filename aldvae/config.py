@@ -278,7 +278,7 @@ def resolve(kind: str, dataset: str, execution: Execution | None = None, **given
         if "clusters" not in chosen and (known.clusters or 0) < 2:
             what = "one class only" if known.clusters else "no labels that tell the number of groups"
             raise ConfigError("clusters", f"is needed: {dataset} has {what}; for example --clusters 10")
-        dataset = path.resolve().name
+        dataset = path.absolute().name
     usual = {name: getattr(known, name) for name in _FROM_PROTOCOL if getattr(known, name) is not None}
     if "network" in chosen and chosen["network"] != known.network:
         usual.pop("hidden_dim", None)

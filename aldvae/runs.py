@@ -192,9 +192,11 @@ class RunDirectory:
         path = self.path / "summary.json"
         try:
             summary: dict[str, Any] = json.loads(path.read_text())
-            return summary | {"latent_dim": summary["latent_dim"]}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError("results_dir", f"{path} is damaged; delete it to have the run done again") from error
+        except ValueError:
+            summary = {}
+        if "latent_dim" not in summary:
+            raise ConfigError("results_dir", f"{path} is damaged; delete it to have the run done again")
+        return summary
 
 
 def _cell(value: Any) -> str:

@@ -67,8 +67,18 @@ def _digits(_: Path | None, __: Path) -> Samples:
     return digits.load()
 
 
-_mnist = partial(mnist.load, "MNIST")
-_fashionmnist = partial(mnist.load, "FashionMNIST")
+def _mnist_like(name: str, folder: str, known_checksum: str) -> Source:
+    load = partial(mnist.load, folder)
+    return Source(
+        name=name,
+        load=load,
+        folder=f"{folder}/raw",
+        count=mnist.COUNT,
+        shape=(1, 28, 28),
+        checksum=known_checksum,
+        contents=partial(_samples, load),
+    )
+
 
 _ALL = (
     Source(
@@ -80,24 +90,8 @@ _ALL = (
         checksum="e4aa57bfac314d735725ba9165693243",
         contents=partial(_samples, _digits),
     ),
-    Source(
-        name="mnist",
-        load=_mnist,
-        folder="MNIST/raw",
-        count=mnist.COUNT,
-        shape=(1, 28, 28),
-        checksum="fdcd9c2d3babe680f44775cea9250c24",
-        contents=partial(_samples, _mnist),
-    ),
-    Source(
-        name="fashionmnist",
-        load=_fashionmnist,
-        folder="FashionMNIST/raw",
-        count=mnist.COUNT,
-        shape=(1, 28, 28),
-        checksum="b90ccfa2ae4e6648e011b597a1215d17",
-        contents=partial(_samples, _fashionmnist),
-    ),
+    _mnist_like("mnist", "MNIST", "fdcd9c2d3babe680f44775cea9250c24"),
+    _mnist_like("fashionmnist", "FashionMNIST", "b90ccfa2ae4e6648e011b597a1215d17"),
     Source(
         name="eurosat",
         load=eurosat.load,
