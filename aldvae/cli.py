@@ -12,8 +12,10 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from aldvae import __version__
-from aldvae.config import Execution, RunConfig, flag, own_data, resolve, settings
+from aldvae.config import RunConfig, own_data, resolve
 from aldvae.errors import AldvaeError
+from aldvae.execution import Execution
+from aldvae.settings import flag, settings
 
 app = typer.Typer(
     name="aldvae",

@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from aldvae.compression.rules import METRICS, SMALLEST_DIM, PaperRule, rule_class
 from aldvae.errors import ConfigError, unknown_name
+from aldvae.execution import Execution
 from aldvae.protocol import PROTOCOLS, Protocol, own_protocol, protocol
+from aldvae.settings import flag, setting, settings
 
 NETWORKS = ("mlp", "conv", "video")
 LIKELIHOODS = ("bernoulli", "gaussian")
@@ -26,11 +25,6 @@ FID_PRECISIONS = ("float32", "bfloat16", "float16")
 _LARGEST = 65_536
 SILHOUETTE_ON = ("samples", "means")
 SILHOUETTE_GROUPS = ("clusters", "classes")
-
-
-def _setting(panel: str, text: str, default: Any = MISSING) -> Any:
-    """Declare a setting once: a field of the dataclass and an option of the command line with its help `text`."""
-    return field(default=default, metadata={"panel": panel, "help": text})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,53 +39,53 @@ class RunConfig:
 
     kind: str
     source: str | None = None
-    dataset: str = _setting(
+    dataset: str = setting(
         "Data",
         "digits, mnist, fashionmnist, eurosat, sprites; or your own: a folder of pictures, .npz, .npy, .csv, .parquet.",
         "digits",
     )
-    limit: int | None = _setting("Data", "Use only this many samples, the same each time.", None)
-    validation: float = _setting("Data", "Fraction of the samples held out for the metrics.")
-    resize: int | None = _setting("Data", "Bring the pictures of a folder of your own to N x N pixels.", None)
-    clusters: int = _setting("Data", "Groups to look for in the latent space; without it, the number of classes.")
-    network: str = _setting("Model", "The encoder and decoder: mlp, conv or video.")
-    hidden_dim: int | None = _setting("Model", "Units of each hidden layer (mlp, conv).", None)
-    channels: int | None = _setting("Model", "Channels of the convolutions (conv, video).", None)
-    likelihood: str = _setting("Model", "What the decoder means: bernoulli (pixels) or gaussian (one learned scale).")
-    init_dim: int = _setting("Model", "Latent size to start from.")
-    beta: float = _setting("Model", "Weight of the KL divergence in the loss.", 1.0)
-    epochs: int = _setting("Training", "Passes over the training images.")
-    batch_size: int = _setting("Training", "Images in one step of the optimiser.")
-    lr: float = _setting("Training", "Learning rate of Adam (with AMSGrad).", 1e-3)
-    seed: int = _setting("Training", "Seed of weights, order, noise and removals.", 0)
-    rule: str = _setting("Compression", "When to remove and when to stop: paper.", "paper")
-    select: str = _setting("Compression", "Which neurons go: random, kl (lowest first) or last.", "random")
-    patience: int = _setting("Compression", "Epochs between two decisions.", 5)
-    window: int = _setting("Compression", "Epochs behind the slopes that stop the compression.", 20)
-    slow_window: int = _setting("Compression", "Epochs behind the Silhouette slope that slows it down.", 10)
-    step: int = _setting("Compression", "Neurons removed at once before the slow-down.", 5)
-    slow_step: int = _setting("Compression", "Neurons removed at once after it.", 1)
-    min_dim: int = _setting("Compression", "Never fewer latent neurons than this.", SMALLEST_DIM)
-    stop: bool = _setting("Compression", "Stop where the rule says; or go on and record where it would have.", True)
-    threshold_recon_loss: float = _setting(
+    limit: int | None = setting("Data", "Use only this many samples, the same each time.", None)
+    validation: float = setting("Data", "Fraction of the samples held out for the metrics.")
+    resize: int | None = setting("Data", "Bring the pictures of a folder of your own to N x N pixels.", None)
+    clusters: int = setting("Data", "Groups to look for in the latent space; without it, the number of classes.")
+    network: str = setting("Model", "The encoder and decoder: mlp, conv or video.")
+    hidden_dim: int | None = setting("Model", "Units of each hidden layer (mlp, conv).", None)
+    channels: int | None = setting("Model", "Channels of the convolutions (conv, video).", None)
+    likelihood: str = setting("Model", "What the decoder means: bernoulli (pixels) or gaussian (one learned scale).")
+    init_dim: int = setting("Model", "Latent size to start from.")
+    beta: float = setting("Model", "Weight of the KL divergence in the loss.", 1.0)
+    epochs: int = setting("Training", "Passes over the training images.")
+    batch_size: int = setting("Training", "Images in one step of the optimiser.")
+    lr: float = setting("Training", "Learning rate of Adam (with AMSGrad).", 1e-3)
+    seed: int = setting("Training", "Seed of weights, order, noise and removals.", 0)
+    rule: str = setting("Compression", "When to remove and when to stop: paper.", "paper")
+    select: str = setting("Compression", "Which neurons go: random, kl (lowest first) or last.", "random")
+    patience: int = setting("Compression", "Epochs between two decisions.", 5)
+    window: int = setting("Compression", "Epochs behind the slopes that stop the compression.", 20)
+    slow_window: int = setting("Compression", "Epochs behind the Silhouette slope that slows it down.", 10)
+    step: int = setting("Compression", "Neurons removed at once before the slow-down.", 5)
+    slow_step: int = setting("Compression", "Neurons removed at once after it.", 1)
+    min_dim: int = setting("Compression", "Never fewer latent neurons than this.", SMALLEST_DIM)
+    stop: bool = setting("Compression", "Stop where the rule says; or go on and record where it would have.", True)
+    threshold_recon_loss: float = setting(
         "Compression",
         "Stop only where recon_loss rises by more than this an epoch; less favours reconstruction.",
         0.0,
     )
-    threshold_silhouette: float = _setting(
+    threshold_silhouette: float = setting(
         "Compression", "The same for the Silhouette score; more favours clustering.", 0.0
     )
-    threshold_fid_recon: float = _setting("Compression", "The same for fid_recon; less favours reconstruction.", 0.0)
-    threshold_fid_gen: float = _setting("Compression", "The same for fid_gen. -inf takes a metric out.", 0.0)
-    fid_features: str = _setting(
+    threshold_fid_recon: float = setting("Compression", "The same for fid_recon; less favours reconstruction.", 0.0)
+    threshold_fid_gen: float = setting("Compression", "The same for fid_gen. -inf takes a metric out.", 0.0)
+    fid_features: str = setting(
         "Metrics", "Behind the Fréchet distances: inception (the FID), classifier, pca or none."
     )
-    fid_samples: int = _setting("Metrics", "Samples behind each Fréchet distance.", 500)
-    fid_precision: str = _setting("Metrics", "Inception computes in float32, bfloat16 or float16.", "float32")
-    silhouette_samples: int = _setting("Metrics", "Samples behind the Silhouette score.", 500)
-    silhouette_on: str = _setting("Metrics", "Latent samples, or posterior means.", "samples")
-    silhouette_groups: str = _setting("Metrics", "K-means clusters, or the true classes.", "clusters")
-    metrics_every: int = _setting("Metrics", "Measure at every such epoch; divides --patience.", 1)
+    fid_samples: int = setting("Metrics", "Samples behind each Fréchet distance.", 500)
+    fid_precision: str = setting("Metrics", "Inception computes in float32, bfloat16 or float16.", "float32")
+    silhouette_samples: int = setting("Metrics", "Samples behind the Silhouette score.", 500)
+    silhouette_on: str = setting("Metrics", "Latent samples, or posterior means.", "samples")
+    silhouette_groups: str = setting("Metrics", "K-means clusters, or the true classes.", "clusters")
+    metrics_every: int = setting("Metrics", "Measure at every such epoch; divides --patience.", 1)
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, naming the option."""
@@ -197,12 +191,12 @@ class RunConfig:
     def command(self) -> str:
         """The command that makes this run, wherever data and results lie."""
         words = ["aldvae", self.kind]
-        for setting in settings(RunConfig):
-            value = getattr(self, setting.name)
+        for declared in settings(RunConfig):
+            value = getattr(self, declared.name)
             if isinstance(value, bool):
-                words += [] if value == setting.default else [flag(setting.name, negative=not value)]
-            elif value is not None and value != setting.default:
-                words += [flag(setting.name), str(value)]
+                words += [] if value == declared.default else [flag(declared.name, negative=not value)]
+            elif value is not None and value != declared.default:
+                words += [flag(declared.name), str(value)]
         return shlex.join(words)
 
     def to_json(self) -> dict[str, Any]:
@@ -217,41 +211,6 @@ class RunConfig:
             if name.startswith("threshold_"):
                 values[name] = float(values[name])
         return cls(**values)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Execution:
-    """How and where a run is executed; none of it is part of what the run is.
-
-    `own_data` is the place of the user's own data, named with ``--dataset``.
-    """
-
-    own_data: Path | None = None
-    data_dir: Path | None = _setting("Execution", "Where datasets lie or are downloaded to (or ALDVAE_DATA_DIR).", None)
-    results_dir: Path = _setting("Execution", "Where run directories are made.", Path("runs"))
-    cache_dir: Path | None = _setting("Execution", "Where computed things are kept (or ALDVAE_CACHE_DIR).", None)
-    inception_weights: Path | None = _setting("Execution", "A file of pytorch-fid's Inception weights.", None)
-    device: str = _setting("Execution", "auto, cpu, cuda, cuda:N or mps.", "auto")
-    threads: int | None = _setting(
-        "Execution", "CPU threads; without it 1 for a small mlp, else as torch chooses.", None
-    )
-
-    def __post_init__(self) -> None:
-        """Refuse a number of threads that makes no sense."""
-        if self.threads is not None and not 1 <= self.threads <= 1024:
-            raise ConfigError("threads", f"must be 1 to 1024, not {self.threads}")
-
-    @property
-    def cache_directory(self) -> Path:
-        """`cache_dir`, or the environment's, or the system's for this user."""
-        named = os.environ.get("ALDVAE_CACHE_DIR")
-        return self.cache_dir or Path(named or platformdirs.user_cache_dir("aldvae"))
-
-    @property
-    def data_directory(self) -> Path | None:
-        """`data_dir`, or the environment's; None where neither names one."""
-        named = os.environ.get("ALDVAE_DATA_DIR")
-        return self.data_dir or (Path(named) if named else None)
 
 
 def own_data(dataset: str) -> Path | None:
@@ -302,16 +261,6 @@ def _own_protocol(path: Path, resize: int | None, execution: Execution) -> tuple
 
     samples = own.load(path, resize, execution.cache_directory)
     return own_protocol(samples.shape, len(samples.classes)), samples.fingerprint
-
-
-def settings(declared: type) -> list[Field[Any]]:
-    """Return the fields of `declared` that are options of the command line."""
-    return [f for f in fields(declared) if "help" in f.metadata]
-
-
-def flag(name: str, negative: bool = False) -> str:
-    """Return the option of a setting: ``init_dim`` is ``--init-dim``, ``stop`` negated is ``--no-stop``."""
-    return f"--{'no-' if negative else ''}{name.replace('_', '-')}"
 
 
 def _plain(value: Any) -> Any:

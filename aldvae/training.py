@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from aldvae.compression.compressor import Compressor, Step
-from aldvae.config import Execution, RunConfig
+from aldvae.config import RunConfig
 from aldvae.cpu import cpu_settings
 from aldvae.data import Dataset, inputs, load_dataset
 from aldvae.devices import pick_device
 from aldvae.errors import ConfigError
+from aldvae.execution import Execution
 from aldvae.files import rounded
 from aldvae.metrics.evaluation import Evaluation, Evaluator, check_samples, require_finite
 from aldvae.metrics.features import Features, Request, load_features

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from timing import medians, report
 
-from aldvae.config import Execution, resolve
+from aldvae.config import resolve
 from aldvae.cpu import cpu_settings
 from aldvae.devices import pick_device
+from aldvae.execution import Execution
 from aldvae.metrics.evaluation import Evaluator
 from aldvae.training import Trainer, load_data, load_features_of
 

@@ -9,8 +9,10 @@ import pytest
 from matplotlib.image import imread
 
 from aldvae import __version__
-from aldvae.config import Execution, RunConfig, flag, settings
+from aldvae.config import RunConfig
 from aldvae.data import SOURCES
+from aldvae.execution import Execution
+from aldvae.settings import flag, settings
 from tests.conftest import Cli
 
 TINY = ("--limit=200", "--epochs=4", "--patience=2", "--fid-samples=50", "--silhouette-samples=50", "--hidden-dim=16")

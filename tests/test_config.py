@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aldvae.config import Execution, RunConfig, resolve, settings
+from aldvae.config import RunConfig, resolve
 from aldvae.errors import ConfigError
+from aldvae.execution import Execution
+from aldvae.settings import settings
 
 
 def test_what_is_not_given_comes_from_the_protocol() -> None:

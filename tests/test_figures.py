@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
-from aldvae.config import Execution, resolve
+from aldvae.config import resolve
+from aldvae.execution import Execution
 from aldvae.figures import draw_overview
 from aldvae.training import run
 from tests.test_training import TINY

@@ -13,9 +13,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import aldvae
-from aldvae.config import Execution, own_data, resolve
+from aldvae.config import own_data, resolve
 from aldvae.data import load_dataset, own
 from aldvae.errors import ConfigError
+from aldvae.execution import Execution
 from aldvae.training import run
 
 RANDOM = np.random.default_rng(0)

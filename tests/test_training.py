@@ -19,8 +19,9 @@ from matplotlib.image import imread
 
 import aldvae
 from aldvae.compression.compressor import Step
-from aldvae.config import Execution, RunConfig, resolve
+from aldvae.config import RunConfig, resolve
 from aldvae.errors import AldvaeError, ConfigError, DivergedError
+from aldvae.execution import Execution
 from aldvae.figures import draw_overview
 from aldvae.metrics.evaluation import Evaluator
 from aldvae.runs import COLUMNS, RunDirectory

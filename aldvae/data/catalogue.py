@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from aldvae.config import Execution
 from aldvae.data.dataset import Samples
 from aldvae.data.sources import SOURCES, Source
 from aldvae.errors import unknown_name
+from aldvae.execution import Execution
 from aldvae.protocol import protocol
 
 
