@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import inspect
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import MISSING, Field
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from aldvae import __version__
-from aldvae.config import RunConfig, own_data, resolve
-from aldvae.errors import AldvaeError
-from aldvae.execution import Execution
+from aldvae.config import COMPRESSION, RunConfig, own_data, resolve
+from aldvae.errors import AldvaeError, ConfigError
+from aldvae.execution import Execution, Schedule
 from aldvae.settings import flag, settings
+from aldvae.sweeps import Job, numbers, sweep
+
+Command = Callable[..., None]
+Declared = TypeVar("Declared")
 
 app = typer.Typer(
     name="aldvae",
@@ -23,8 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-Command = Callable[[RunConfig, Execution], None]
 
 
 @app.callback(invoke_without_command=True)
@@ -38,26 +41,39 @@ def _options(
         typer.echo(context.get_help())
 
 
-def run_command(kind: str) -> Callable[[Command], Command]:
-    """Make a function of (configuration, execution) a subcommand with the options of both."""
+def options(*declared: type, without: Collection[str] = (), **extra: tuple[str, str]) -> Callable[[Command], Command]:
+    """Make a function of keywords a subcommand with the settings of `declared` as options.
+
+    Settings named in `without` are left out; `extra` options are texts, each with its panel and help.
+    """
 
     def register(command: Command) -> Command:
-        def called(**values: Any) -> None:
-            given = {f.name: values.pop(f.name) for f in settings(Execution)}
-            execution = _execution(own_data=own_data(values["dataset"]), **given)
-            command(resolve(kind, execution=execution, **values), execution)
+        parameters = [_text_option(name, panel, text) for name, (panel, text) in extra.items()]
+        parameters += [_parameter(f, kind) for kind in declared for f in settings(kind) if f.name not in without]
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        parameters += [parameter for parameter in own if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+        parameters.sort(key=lambda parameter: parameter.kind)
 
-        parameters = [_parameter(f, declared) for declared in (RunConfig, Execution) for f in settings(declared)]
+        def called(**values: Any) -> None:
+            command(**values)
+
         called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        app.command(command.__name__, help=command.__doc__)(called)
+        app.command(command.__name__.replace("_", "-"), help=command.__doc__)(called)
         return command
 
     return register
 
 
-def _execution(**given: Any) -> Execution:
-    return Execution(**{name: value for name, value in given.items() if value is not None})
+def _text_option(name: str, panel: str, text: str) -> inspect.Parameter:
+    annotation = Annotated[str | None, typer.Option(flag(name), help=text, rich_help_panel=panel)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _take(declared: type[Declared], values: dict[str, Any], **more: Any) -> Declared:
+    """Take the settings of `declared` out of `values`; what was not given keeps its default."""
+    taken = {f.name: values.pop(f.name, None) for f in settings(declared)}
+    return declared(**more, **{name: value for name, value in taken.items() if value is not None})
 
 
 def _parameter(setting: Field[Any], declared: type) -> inspect.Parameter:
@@ -68,19 +84,27 @@ def _parameter(setting: Field[Any], declared: type) -> inspect.Parameter:
         name,
         help=setting.metadata["help"],
         rich_help_panel=setting.metadata["panel"],
-        show_default="the dataset's" if setting.default is MISSING else str(setting.default or ""),
+        show_default=_shown(setting.default),
     )
     default = setting.default if setting.name == "dataset" else None
     annotation = Annotated[hint | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-@run_command("adaptive")
-def adaptive(config: RunConfig, execution: Execution) -> None:
+def _shown(default: Any) -> str | bool:
+    if default is MISSING:
+        return "the dataset's"
+    return False if default is None else str(default)
+
+
+@options(RunConfig, Execution)
+def adaptive(**values: Any) -> None:
     """Find a latent size: start large, remove neurons while training, stop where the rule says.
 
     Without options, the embedded digits. The same command resumes a run that was interrupted.
     """
+    execution = _take(Execution, values, own_data=own_data(values["dataset"]))
+    config = resolve("adaptive", execution=execution, **values)
     from aldvae.figures import draw_overview
     from aldvae.progress import Display
     from aldvae.training import run
@@ -111,6 +135,93 @@ def _answer(config: RunConfig, summary: dict[str, Any]) -> str:
     return f"Latent size {size}, found at epoch {epoch} of {epochs} ({how})."
 
 
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List the runs and the time left; do nothing.")]
+_SEEDS = ("Sweep", "Seeds, as 0-4 or 0,3,7; the paper's five without it.")
+
+
+@options(
+    RunConfig,
+    Execution,
+    Schedule,
+    without=("init_dim", "seed", *COMPRESSION),
+    dims=("Sweep", "Latent sizes, as 4,8,12; the paper's grid without it."),
+    seeds=_SEEDS,
+)
+def grid(*, dry_run: DryRun = False, **values: Any) -> None:
+    """Train a model of fixed size for each latent size and seed: the search that adaptive runs replace."""
+    _sweep("grid", dry_run, values)
+
+
+@options(
+    RunConfig,
+    Execution,
+    Schedule,
+    without=("init_dim", "seed"),
+    init_dims=("Sweep", "Sizes to start from, as 100,80,64; the paper's three without it."),
+    seeds=_SEEDS,
+)
+def sweep_init(*, dry_run: DryRun = False, **values: Any) -> None:
+    """Find a size from several initial sizes, each with several seeds: does the start matter?"""
+    _sweep("sweep-init", dry_run, values)
+
+
+@options(RunConfig, Execution, Schedule, without=("seed",), seeds=_SEEDS)
+def seeds(*, dry_run: DryRun = False, **values: Any) -> None:
+    """Find a size with several seeds: does chance matter?"""
+    _sweep("seeds", dry_run, values)
+
+
+def _sweep(kind: str, dry_run: bool, values: dict[str, Any]) -> None:
+    execution, schedule = _take(Execution, values), _take(Schedule, values)
+    lists = {name: numbers(name, text) for name in ("dims", "init_dims", "seeds") if (text := values.pop(name, None))}
+    sizes = lists.get("dims") or lists.get("init_dims")
+    jobs = sweep(kind, execution=execution, sizes=sizes, seeds=lists.get("seeds"), **values)
+    _work(lambda: jobs, execution, schedule, dry_run)
+
+
+@options(Execution, Schedule)
+def run(
+    plan: Annotated[Path, typer.Argument(help="A plan file, such as experiments/digits.toml.")],
+    *,
+    dry_run: DryRun = False,
+    **values: Any,
+) -> None:
+    """Do all runs of a plan file; the same command goes on with what is left."""
+    from aldvae.plans import load_plan
+
+    execution, schedule, told = _take(Execution, values), _take(Schedule, values), load_plan(plan)
+    print(f"{told.title}\n{told.reduces or 'As in the paper, nothing reduced.'}", file=sys.stderr)
+    _work(lambda: told.jobs(execution), execution, schedule, dry_run)
+
+
+def _work(jobs: Callable[[], list[Job]], execution: Execution, schedule: Schedule, dry_run: bool) -> None:
+    from aldvae.drive import drive, preview
+
+    if dry_run:
+        print(preview(jobs(), execution, schedule))
+    else:
+        drive(jobs, execution, schedule)
+
+
+@app.command()
+def show(
+    results_dir: Annotated[Path, typer.Argument(help="A directory that holds runs, however deep.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON list, for scripts.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV, for scripts.")] = False,
+) -> None:
+    """Show a table of runs: state, epochs, size, final metrics, seconds."""
+    from aldvae import show as tables
+    from aldvae.results import read_results
+
+    if as_json and as_csv:
+        raise ConfigError("json", "and --csv exclude each other; leave one out")
+    results = read_results(results_dir)
+    if as_json or as_csv:
+        print(tables.as_json(results) if as_json else tables.as_csv(results))
+    else:
+        tables.print_table(results)
+
+
 data_app = typer.Typer(help="List, fetch, verify and look at the datasets known by name.", invoke_without_command=True)
 app.add_typer(data_app, name="data")
 
@@ -124,7 +235,7 @@ def data_list(context: typer.Context, data_dir: DataDir = None) -> None:
     from aldvae.data.catalogue import listing
 
     if context.invoked_subcommand is None:
-        print(listing(_execution(data_dir=data_dir)))
+        print(listing(Execution(data_dir=data_dir)))
 
 
 @data_app.command("fetch")
@@ -134,7 +245,7 @@ def data_fetch(
     """Download datasets that are missing."""
     from aldvae.data.catalogue import chosen
 
-    for source, samples in chosen(names, _execution(data_dir=data_dir)):
+    for source, samples in chosen(names, Execution(data_dir=data_dir)):
         print(f"{source.name}: {len(samples())} samples are there")
 
 
@@ -143,7 +254,7 @@ def data_verify(names: Names = None, data_dir: DataDir = None) -> None:
     """Compare counts and checksums with the originals."""
     from aldvae.data.catalogue import chosen
 
-    execution, problems = _execution(data_dir=data_dir), 0
+    execution, problems = Execution(data_dir=data_dir), 0
     for source, _ in chosen(names, execution):
         problem = source.verify(execution.data_directory, execution.cache_directory)
         print(f"{source.name}: {problem or 'as the original'}")
@@ -162,12 +273,13 @@ def data_sheet(
     from aldvae.data.catalogue import chosen
     from aldvae.data.sheet import draw_sheet
 
-    for source, samples in chosen(names, _execution(data_dir=data_dir)):
+    for source, samples in chosen(names, Execution(data_dir=data_dir)):
         print(draw_sheet(source.name, samples(), source.credit, output_dir))
 
 
 def main() -> None:
     """Run the command line; what a user can cause or meet is one line on standard error, without a traceback."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         code = app(standalone_mode=False)
     except AldvaeError as error:

@@ -92,20 +92,27 @@ class RunConfig:
         self._check_names()
         self._check_numbers()
         if self.kind == "adaptive":
-            if self.init_dim < self.min_dim:
-                raise ConfigError("init_dim", f"{self.init_dim} is below the smallest size, --min-dim {self.min_dim}")
-            self.make_rule()
-            if self.patience % self.metrics_every:
-                problem = f"must divide --patience {self.patience}, so that every decision has its metrics"
-                raise ConfigError("metrics_every", f"{problem}; {self.metrics_every} does not")
-            if 2 * self.metrics_every > min(self.window, self.slow_window):
-                problem = f"{self.metrics_every} leaves fewer than two measured epochs in --window or --slow-window"
-                raise ConfigError("metrics_every", problem)
-            for metric in set(METRICS) - set(self.asked_metrics):
-                if getattr(self, f"threshold_{metric}") != 0:
-                    raise ConfigError(f"threshold_{metric}", "means nothing to --fid-features none; leave it out")
+            self._check_compression()
+        else:
+            for name in COMPRESSION:
+                if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                    raise ConfigError(name, "means nothing to a model of fixed size; leave it out")
         if self.fid_precision != "float32" and self.fid_features != "inception":
             raise ConfigError("fid_precision", f"means nothing to --fid-features {self.fid_features}; leave it out")
+
+    def _check_compression(self) -> None:
+        if self.init_dim < self.min_dim:
+            raise ConfigError("init_dim", f"{self.init_dim} is below the smallest size, --min-dim {self.min_dim}")
+        self.make_rule()
+        if self.patience % self.metrics_every:
+            problem = f"must divide --patience {self.patience}, so that every decision has its metrics"
+            raise ConfigError("metrics_every", f"{problem}; {self.metrics_every} does not")
+        if 2 * self.metrics_every > min(self.window, self.slow_window):
+            problem = f"{self.metrics_every} leaves fewer than two measured epochs in --window or --slow-window"
+            raise ConfigError("metrics_every", problem)
+        for metric in set(METRICS) - set(self.asked_metrics):
+            if getattr(self, f"threshold_{metric}") != 0:
+                raise ConfigError(f"threshold_{metric}", "means nothing to --fid-features none; leave it out")
 
     def _check_names(self) -> None:
         from aldvae.compression.selection import SELECTIONS
@@ -190,13 +197,15 @@ class RunConfig:
     @property
     def command(self) -> str:
         """The command that makes this run, wherever data and results lie."""
-        words = ["aldvae", self.kind]
+        # A model of fixed size is a grid of one.
+        spoken = {} if self.kind == "adaptive" else {"init_dim": "dims", "seed": "seeds"}
+        words = ["aldvae", "grid" if spoken else "adaptive"]
         for declared in settings(RunConfig):
             value = getattr(self, declared.name)
             if isinstance(value, bool):
                 words += [] if value == declared.default else [flag(declared.name, negative=not value)]
-            elif value is not None and value != declared.default:
-                words += [flag(declared.name), str(value)]
+            elif declared.name in spoken or (value is not None and value != declared.default):
+                words += [flag(spoken.get(declared.name, declared.name)), str(value)]
         return shlex.join(words)
 
     def to_json(self) -> dict[str, Any]:
@@ -211,6 +220,9 @@ class RunConfig:
             if name.startswith("threshold_"):
                 values[name] = float(values[name])
         return cls(**values)
+
+
+COMPRESSION = tuple(declared.name for declared in settings(RunConfig) if declared.metadata["panel"] == "Compression")
 
 
 def own_data(dataset: str) -> Path | None:
@@ -228,16 +240,31 @@ def resolve(kind: str, dataset: str, execution: Execution | None = None, **given
 
     The user's own data are read here, since their shape and labels decide; raises `ConfigError` as reading them does.
     """
-    chosen = {name: value for name, value in given.items() if value is not None}
-    path, source = own_data(dataset), None
+    known, source = protocol_of(dataset, given.get("resize"), execution)
+    return configure(kind, dataset, known, source, **given)
+
+
+def protocol_of(
+    dataset: str, resize: int | None = None, execution: Execution | None = None
+) -> tuple[Protocol, str | None]:
+    """Return the protocol of a dataset known by name or of the user's own, and for the latter a hash of its samples."""
+    path = own_data(dataset)
     if path is None:
-        known = protocol(dataset)
-    else:
-        known, source = _own_protocol(path, chosen.get("resize"), execution or Execution())
+        return protocol(dataset), None
+    from aldvae.data import own
+
+    samples = own.load(path, resize, (execution or Execution()).cache_directory)
+    return own_protocol(samples.shape, len(samples.classes)), samples.fingerprint
+
+
+def configure(kind: str, dataset: str, known: Protocol, source: str | None, **given: Any) -> RunConfig:
+    """Return a configuration on `dataset`, of which `protocol_of` told the protocol `known` and the `source`."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if source is not None:
         if "clusters" not in chosen and (known.clusters or 0) < 2:
             what = "one class only" if known.clusters else "no labels that tell the number of groups"
             raise ConfigError("clusters", f"is needed: {dataset} has {what}; for example --clusters 10")
-        dataset = path.absolute().name
+        dataset = Path(dataset).absolute().name
     usual = {name: getattr(known, name) for name in _FROM_PROTOCOL if getattr(known, name) is not None}
     if "network" in chosen and chosen["network"] != known.network:
         usual.pop("hidden_dim", None)
@@ -254,13 +281,6 @@ _FROM_PROTOCOL = (
     "batch_size",
     "fid_features",
 )
-
-
-def _own_protocol(path: Path, resize: int | None, execution: Execution) -> tuple[Protocol, str]:
-    from aldvae.data import own
-
-    samples = own.load(path, resize, execution.cache_directory)
-    return own_protocol(samples.shape, len(samples.classes)), samples.fingerprint
 
 
 def _plain(value: Any) -> Any:

@@ -26,3 +26,10 @@ def pick_device(name: str) -> torch.device:
     elif name not in ("cpu", "mps"):
         raise ConfigError("device", f"{name} is not known (there are: auto, cpu, cuda, cuda:N, mps)")
     return torch.device(name)
+
+
+def spread(name: str, worker: int) -> str:
+    """Return the device for the `worker`-th process of this machine: with ``auto``, the GPUs in turn."""
+    if name == "auto" and (gpus := torch.cuda.device_count()):
+        return f"cuda:{worker % gpus}"
+    return name

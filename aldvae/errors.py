@@ -21,6 +21,10 @@ class ConfigError(AldvaeError, ValueError):
         super().__init__(f"{self.option} {problem}")
 
 
+class BusyError(AldvaeError):
+    """Another process is at work on the run."""
+
+
 class DivergedError(AldvaeError):
     """A loss or metric became NaN or infinite; the rows before that epoch are kept."""
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from aldvae.compression.compressor import Step
 from aldvae.compression.rules import METRICS
 from aldvae.config import RunConfig
-from aldvae.training import Observer
+from aldvae.executors import Ended, EpochDone, State
+from aldvae.observer import Observer
+from aldvae.pace import Pace, duration
+from aldvae.sweeps import Job
 
+if TYPE_CHECKING:
+    from aldvae.compression.compressor import Step
+
+# In a log: lines for a run, and seconds between two lines for a sweep.
 _PLAIN_LINES = 20
+_PLAIN_SECONDS = 30.0
 
 
 class Display(Observer):
@@ -21,14 +29,8 @@ class Display(Observer):
 
     def __init__(self) -> None:
         """Nothing is shown before the run has started."""
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(20),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-        )
-        self._bar = Progress(*columns, console=self.console, transient=True)
+        self.console = _console()
+        self._bar = _progress(self.console)
         self._task = self._bar.add_task("", start=False, left="", visible=False)
 
     def __enter__(self) -> Display:
@@ -60,9 +62,9 @@ class Display(Observer):
         left = (time.monotonic() - self._begin) / (epoch - self._first + 1) * (epochs - epoch)
         figures = "  ".join(f"{metric} {row[metric]:.4g}" for metric in METRICS if metric in row)
         line = f"epoch {epoch}/{epochs}  size {row['latent_dim']}  {figures}"
-        self._bar.update(self._task, completed=epoch, description=line, left=f"{_duration(left)} left")
+        self._bar.update(self._task, completed=epoch, description=line, left=f"{duration(left)} left")
         if not self.console.is_terminal and (epoch % max(1, epochs // _PLAIN_LINES) == 0 or epoch == epochs):
-            self.console.print(f"{line}  {_duration(left)} left", markup=False)
+            self.console.print(f"{line}  {duration(left)} left", markup=False)
         if step is not None and step.decision is not None and (step.decision.stop or step.decision.slowed):
             self._tell(step)
 
@@ -75,7 +77,79 @@ class Display(Observer):
             self.note(f"epoch {decision.epoch}: {decision.reason}")
 
 
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+class SweepDisplay:
+    """Shows all runs of a sweep at once: what is done, running and failed, and the time left."""
+
+    def __init__(self, jobs: Sequence[Job], done: int, pace: Pace, slots: int) -> None:
+        """Begin with `done` of all runs finished before; `jobs` are those that are left."""
+        self.console = _console()
+        self._pace, self._slots = pace, slots
+        self._left = {job.config.name: (job.config, 0) for job in jobs}
+        self._done, self._failed, self._total = done, 0, done + len(jobs)
+        self._bar = _progress(self.console)
+        self._all = self._bar.add_task("", total=self._total, completed=done, left="")
+        self._tasks: dict[str, TaskID] = {}
+        self._told = time.monotonic()
+
+    def __enter__(self) -> SweepDisplay:
+        """Take over the terminal's last lines, if there is a terminal."""
+        if self.console.is_terminal:
+            self._bar.start()
+        self._refresh()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give them back."""
+        if self.console.is_terminal:
+            self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """Print `text` on a line of its own."""
+        self.console.print(f"aldvae: {text}", markup=False)
+
+    def started(self, job: Job) -> None:
+        """Give the run a line."""
+        self._tasks[job.config.name] = self._bar.add_task(job.config.name, total=job.config.epochs, left="starting")
+
+    def epoch_done(self, job: Job, event: EpochDone) -> None:
+        """Show the epoch; in a log, a line for all runs from time to time."""
+        self._pace.add(job.config, event.seconds)
+        self._left[event.run] = (job.config, event.epoch)
+        self._bar.update(self._tasks[event.run], completed=event.epoch, left=f"size {event.latent_dim}")
+        self._refresh()
+        if not self.console.is_terminal and time.monotonic() - self._told > _PLAIN_SECONDS:
+            self._told = time.monotonic()
+            self.note(self._status())
+
+    def ended(self, job: Job, event: Ended) -> None:
+        """Take the run's line away, and say how it ended."""
+        self._bar.remove_task(self._tasks.pop(job.config.name))
+        if event.state in (State.FINISHED, State.SKIPPED, State.FAILED):
+            del self._left[event.run]
+            self._failed += event.state is State.FAILED
+            self._done += event.state is not State.FAILED
+            reason = f": {event.reason}" if event.reason else ""
+            self.note(f"{event.run} {event.state.value}{reason} [{self._status()}]")
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self._bar.update(self._all, completed=self._done + self._failed, description=self._status())
+
+    def _status(self) -> str:
+        failed = f", {self._failed} failed" if self._failed else ""
+        return f"{self._done} of {self._total} done, {len(self._tasks)} running{failed}, {self._time_left()}"
+
+    def _time_left(self) -> str:
+        left = [self._pace.left(config, done) for config, done in self._left.values()]
+        if None in left:
+            return "time left unknown"
+        return f"{duration(sum(seconds for seconds in left if seconds is not None) / self._slots)} left"
+
+
+def _console() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
+    return Progress(*columns, console=console, transient=True)

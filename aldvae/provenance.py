@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def session(device: torch.device, threads: int, first_epoch: int) -> dict[str, A
     }
 
 
+@cache
 def _commit() -> str | None:
     """Return the commit of a source checkout, with a + where files differ from it; None for an installed package."""
     root = Path(__file__).parents[1]
@@ -48,6 +50,7 @@ def _commit() -> str | None:
     return described.stdout.strip()
 
 
+@cache
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -7,7 +7,8 @@
 ``latent.csv``          KL divergence of each latent neuron, one row per epoch and neuron
 ``decisions.csv``       what the rule saw and decided, one row per decision
 ``times.csv``           seconds of training and of metrics, one row per epoch
-``checkpoint.pt``       where an unfinished run resumes
+``checkpoint.pt``       where an unfinished run resumes; ``checkpoint.previous.pt`` is that of the epoch before
+``failure.txt``         why the last attempt failed, with its traceback
 ``summary.json``        the answer; its presence marks the run as finished
 ``model.safetensors``   the compressed model
 ``overview.png``        the run as a picture
@@ -19,7 +20,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from filelock import FileLock, Timeout
 
 from aldvae.compression.rules import METRICS
 from aldvae.config import RunConfig
-from aldvae.errors import ConfigError
+from aldvae.errors import BusyError, ConfigError
 from aldvae.files import rounded, write_atomically
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -64,14 +66,20 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 
 
+CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
+FAILURE = "failure.txt"
+LOCK = ".lock"
+
+
 class RunDirectory:
     """One run's directory under `results_dir`, named by what the run is."""
 
-    def __init__(self, results_dir: Path, config: RunConfig) -> None:
-        """Nothing is read or written yet."""
+    def __init__(self, results_dir: Path, config: RunConfig, note: Callable[[str], None] = lambda _: None) -> None:
+        """Nothing is read or written yet; `note` is told of waiting and of repairs."""
         self.path = results_dir / config.name
-        self.config = config
+        self.config, self.note = config, note
         self._tables = dict.fromkeys(COLUMNS, "")
+        self._documents: dict[str, str] = {}
 
     @property
     def finished(self) -> bool:
@@ -107,24 +115,41 @@ class RunDirectory:
             raise ConfigError("results_dir", problem) from error
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, wait: bool = False) -> Iterator[None]:
         """Keep other processes out of the directory; the system frees the lock of a process that dies.
 
-        Raises `ConfigError` where another process is at work on the run, or the directory cannot be written.
+        Where another process is at work on the run, says so and waits for it, or without `wait` raises `BusyError`.
+        Raises `ConfigError` where the directory cannot be written.
         """
-        lock = FileLock(self.path / ".lock", timeout=0)
+        lock = self._lock()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
+            lock.acquire(timeout=0)
         except Timeout as error:
-            problem = f"{self.path} is being worked on by another process; wait for it, or stop it"
-            raise ConfigError("results_dir", problem) from error
+            if not wait:
+                raise BusyError(f"{self.config.name} is being worked on by another process") from error
+            self.note("another process is at work on this run; waiting for it")
+            lock.acquire(timeout=-1, poll_interval=0.5)
         except OSError as error:
             raise self._unwritable(error) from error
         try:
             yield
         finally:
             lock.release()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a process is at work on the run."""
+        if not (self.path / LOCK).exists():
+            return False
+        try:
+            with self._lock().acquire(timeout=0):
+                return False
+        except (Timeout, OSError):
+            return True
+
+    def _lock(self) -> FileLock:
+        return FileLock(self.path / LOCK)
 
     def _unwritable(self, error: OSError) -> ConfigError:
         return ConfigError("results_dir", f"{self.path} cannot be written: {error.strerror or error}")
@@ -136,25 +161,38 @@ class RunDirectory:
         """
         try:
             path = self.path / "provenance.json"
-            config = {"settings": self.config.to_json(), "inputs": dict(inputs)}
-            write_atomically(self.path / "config.json", _json(config))
             earlier = json.loads(path.read_text())["sessions"] if path.exists() else []
-            provenance = {"command": self.config.command, "sessions": [*earlier, dict(session)]}
-            write_atomically(path, _json(provenance))
+            self._documents = {
+                "config.json": _json({"settings": self.config.to_json(), "inputs": dict(inputs)}),
+                path.name: _json({"command": self.config.command, "sessions": [*earlier, dict(session)]}),
+            }
+            self._write_documents()
+            (self.path / FAILURE).unlink(missing_ok=True)
             return earlier[-1] if earlier else None
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError("results_dir", f"{path} is damaged; delete it") from error
         except OSError as error:
             raise self._unwritable(error) from error
 
+    def _write_documents(self) -> None:
+        for name, text in self._documents.items():
+            write_atomically(self.path / name, text)
+
     def restore_tables(self, tables: Mapping[str, str]) -> None:
         """Make all tables what `tables` says (as `tables_text` gave it); empty ones get their header alone.
 
-        Rows that a killed process wrote after its last checkpoint are cut off: they will be made again, the same.
+        Rows that a killed process wrote after its last checkpoint, and torn ones, are cut off: they will be made again,
+        the same.
         """
+        cut = []
         for name, columns in COLUMNS.items():
             self._tables[name] = tables.get(name) or _csv([columns])
-            write_atomically(self.path / f"{name}.csv", self._tables[name])
+            path = self.path / f"{name}.csv"
+            if path.exists() and path.read_text(errors="replace") != self._tables[name]:
+                cut.append(path.name)
+            write_atomically(path, self._tables[name])
+        if cut:
+            self.note(f"{', '.join(cut)}: brought back to the last checkpoint")
 
     @property
     def tables_text(self) -> dict[str, str]:
@@ -165,27 +203,51 @@ class RunDirectory:
         """Append `rows` to a table of `COLUMNS` and flush; a column a row lacks stays empty."""
         text = _csv([[_cell(row.get(column, "")) for column in COLUMNS[table]] for row in rows])
         self._tables[table] += text
-        with (self.path / f"{table}.csv").open("a", newline="") as file:
-            file.write(text)
+        try:
+            # Never makes the file: what has disappeared is written again in full.
+            with os.fdopen(os.open(self.path / f"{table}.csv", os.O_WRONLY | os.O_APPEND), "w") as file:
+                file.write(text)
+        except FileNotFoundError:
+            self._write_again()
+
+    def _write_again(self) -> None:
+        """Write what this process knows of the run into a directory that has lost it."""
+        self.note(f"{self.path.name} has disappeared or lost files; written again")
+        self._write_documents()
+        for table, text in self._tables.items():
+            write_atomically(self.path / f"{table}.csv", text)
 
     def rows(self, table: str) -> list[dict[str, str]]:
         """Return the rows of a table of this session and those it resumed from."""
         return list(csv.DictReader(io.StringIO(self._tables[table])))
 
     def save_checkpoint(self, content: bytes) -> None:
-        """Replace the checkpoint."""
-        write_atomically(self.path / "checkpoint.pt", content)
+        """Put `content` in the place of the checkpoint, and that in the place of the one before."""
+        if not (self.path / "config.json").exists():
+            self._write_again()
+        new, latest, previous = (self.path / name for name in ("checkpoint.new.pt", *CHECKPOINTS))
+        write_atomically(new, content)
+        if latest.exists():
+            latest.replace(previous)
+        new.replace(latest)
 
-    def load_checkpoint(self) -> bytes | None:
-        """Return the checkpoint's content, None where there is none."""
-        path = self.path / "checkpoint.pt"
-        return path.read_bytes() if path.exists() else None
+    def checkpoints(self) -> Iterator[tuple[str, bytes]]:
+        """Yield name and content of the checkpoints there are, the latest first."""
+        for name in CHECKPOINTS:
+            path = self.path / name
+            if path.exists():
+                yield name, path.read_bytes()
 
     def finish(self, summary: Mapping[str, Any], model: bytes) -> None:
-        """Write the model, then the summary, which marks the run as finished; drop the checkpoint."""
+        """Write the model, then the summary, which marks the run as finished; drop the checkpoints."""
         write_atomically(self.path / "model.safetensors", model)
         write_atomically(self.path / "summary.json", _json(summary))
-        (self.path / "checkpoint.pt").unlink(missing_ok=True)
+        for name in CHECKPOINTS:
+            (self.path / name).unlink(missing_ok=True)
+
+    def record_failure(self, reason: str, traceback: str) -> None:
+        """Write down why an attempt failed; the next one begins with a clean slate."""
+        write_atomically(self.path / FAILURE, f"{reason}\n\n{traceback}")
 
     def summary(self) -> dict[str, Any]:
         """Return the summary of a finished run."""
@@ -197,6 +259,16 @@ class RunDirectory:
         if "latent_dim" not in summary:
             raise ConfigError("results_dir", f"{path} is damaged; delete it to have the run done again")
         return summary
+
+
+def number(cell: str) -> float | int | str | None:
+    """Return what a cell of a table holds; None for an empty one."""
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell or None
 
 
 def _cell(value: Any) -> str:

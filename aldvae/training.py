@@ -6,7 +6,9 @@ import io
 import pickle
 import time
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +28,10 @@ from aldvae.metrics.features import Features, Request, load_features
 from aldvae.models import build_vae
 from aldvae.models.storage import model_bytes, network_settings
 from aldvae.models.vae import kl_divergence
+from aldvae.observer import Observer
 from aldvae.provenance import session
-from aldvae.runs import RunDirectory
+from aldvae.runs import RunDirectory, number
 from aldvae.streams import generator, stream_seed
-
-
-class Observer:
-    """What may be told of a run while it goes on; every method does nothing until it is overridden."""
-
-    def note(self, text: str) -> None:
-        """Something the user should know."""
-
-    def started(self, config: RunConfig, first_epoch: int) -> None:
-        """The first epoch of this session, `first_epoch`, is about to begin."""
-
-    def epoch_done(self, row: dict[str, Any], step: Step | None) -> None:
-        """An epoch is over: its row of ``metrics.csv``, and what the compressor did (None for a fixed size)."""
 
 
 @dataclass(frozen=True)
@@ -133,30 +123,53 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def run(config: RunConfig, execution: Execution, observer: Observer | None = None) -> Outcome:
+class Shelf:
+    """Keeps the data and the features of the last run for the next one in this process."""
+
+    def __init__(self) -> None:
+        """Nothing is kept yet."""
+        self._kept: dict[str, tuple[Any, Any]] = {}
+
+    def take(self, name: str, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what is kept as `name` under `key`; else `make` it, and keep it in the place of what was there."""
+        if name not in self._kept or self._kept[name][0] != key:
+            self._kept.pop(name, None)
+            self._kept[name] = (key, make())
+        return self._kept[name][1]
+
+
+def run(
+    config: RunConfig,
+    execution: Execution,
+    observer: Observer | None = None,
+    *,
+    shelf: Shelf | None = None,
+    wait: bool = True,
+) -> Outcome:
     """Execute a run, or what is left of it; a finished one is left as it is.
 
-    Raises `ConfigError` before anything is written for data, weights, devices or directories that are not to be had,
+    Where another process is at work on it, waits for that one, or without `wait` raises `BusyError`. Raises
+    `ConfigError` before anything is written for data, weights, devices or directories that are not to be had,
     `DivergedError` when a loss or metric stops being a number.
     """
-    observer = observer if observer is not None else Observer()
-    directory = RunDirectory(execution.results_dir, config)
+    observer, shelf = observer or Observer(), shelf or Shelf()
+    directory = RunDirectory(execution.results_dir, config, observer.note)
     directory.check()
     if directory.finished:
         return Outcome(directory.path, directory.summary(), skipped=True)
     device = pick_device(execution.device)
-    with cpu_settings(execution.threads or config.usual_threads) as threads:
-        data = load_data(config, execution)
+    with cpu_settings(execution.threads_for(config.usual_threads)) as threads:
+        data = load_data(config, execution, shelf)
         _check_data(config, data)
-        features = load_features_of(config, execution, data, device)
+        features = load_features_of(config, execution, data, device, shelf)
         inputs = {"data": data.fingerprint, "features": features.identity if features else "none"}
         directory.check(inputs)
-        trainer = Trainer(config, data, device)
-        evaluator = Evaluator(config, data.validation, features, execution.cache_directory, device)
-        with directory.locked():
+        with directory.locked(wait):
             # Another process may have finished the run since we looked.
             skipped = directory.finished
             if not skipped:
+                trainer = Trainer(config, data, device)
+                evaluator = Evaluator(config, data.validation, features, execution.cache_directory, device)
                 notes = [*config.warnings(), *([features.note] if features else [])]
                 first = _begin(trainer, directory, inputs, threads, notes, observer)
                 for epoch in range(first, config.epochs + 1):
@@ -193,9 +206,10 @@ def _begin(
     return done + 1
 
 
-def load_data(config: RunConfig, execution: Execution) -> Dataset:
+def load_data(config: RunConfig, execution: Execution, shelf: Shelf) -> Dataset:
     """Return the data of a run; raises `ConfigError` as `load_dataset` does."""
-    return load_dataset(
+    load = partial(
+        load_dataset,
         config.dataset,
         validation=config.validation,
         limit=config.limit,
@@ -204,31 +218,48 @@ def load_data(config: RunConfig, execution: Execution) -> Dataset:
         own_data=execution.own_data,
         resize=config.resize,
     )
+    data: Dataset = shelf.take("data", (config.source, load.args, load.keywords), load)
+    return data
 
 
-def load_features_of(config: RunConfig, execution: Execution, data: Dataset, device: torch.device) -> Features | None:
+def load_features_of(
+    config: RunConfig, execution: Execution, data: Dataset, device: torch.device, shelf: Shelf
+) -> Features | None:
     """Return the features behind a run's Fréchet distances; raises `ConfigError` as `load_features` does."""
     if execution.inception_weights is not None and config.fid_features != "inception":
         raise ConfigError("inception_weights", f"means nothing to --fid-features {config.fid_features}; leave it out")
     request = Request(execution.cache_directory, device, execution.inception_weights, config.fid_precision)
-    return load_features(config.fid_features, data, request)
+    key = (config.fid_features, data.fingerprint, request)
+    features: Features | None = shelf.take("features", key, lambda: load_features(config.fid_features, data, request))
+    return features
 
 
 def _resume(trainer: Trainer, directory: RunDirectory, observer: Observer) -> tuple[int, dict[str, str]]:
     """Bring `trainer` to where the run was; return the last finished epoch and the tables up to it."""
-    content = directory.load_checkpoint()
-    if content is None:
-        return 0, {}
+    damaged = ""
+    for name, content in directory.checkpoints():
+        checkpoint = _checkpoint(content, trainer.device)
+        if checkpoint is not None:
+            if damaged:
+                observer.note(f"{damaged} is damaged; going on from the one before it")
+            trainer.load_state_dict(checkpoint["trainer"])
+            return checkpoint["epoch"], checkpoint["tables"]
+        damaged = damaged or name
+    if damaged:
+        observer.note(f"{damaged} is damaged or no checkpoint of aldvae; the run starts again from its first epoch")
+    return 0, {}
+
+
+def _checkpoint(content: bytes, device: torch.device) -> dict[str, Any] | None:
+    """Return what a checkpoint holds, None if it is damaged or something else."""
     try:
-        checkpoint = torch.load(io.BytesIO(content), map_location=trainer.device, weights_only=True)
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if archive.testzip() is not None:
+                return None
+        checkpoint = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
     except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile):
-        observer.note("the checkpoint is damaged; the run starts again from its first epoch")
-        return 0, {}
-    if not isinstance(checkpoint, dict) or set(checkpoint) != {"epoch", "trainer", "tables"}:
-        observer.note("the checkpoint is no checkpoint of aldvae; the run starts again from its first epoch")
-        return 0, {}
-    trainer.load_state_dict(checkpoint["trainer"])
-    return checkpoint["epoch"], checkpoint["tables"]
+        return None
+    return checkpoint if isinstance(checkpoint, dict) and set(checkpoint) == {"epoch", "trainer", "tables"} else None
 
 
 def _epoch(epoch: int, trainer: Trainer, evaluator: Evaluator, directory: RunDirectory, observer: Observer) -> None:
@@ -292,15 +323,5 @@ def summarise(config: RunConfig, trainer: Trainer, directory: RunDirectory) -> d
         "epochs": config.epochs,
         "train_seconds": round(sum(float(row["train_seconds"]) for row in times), 2),
         "metrics_seconds": round(sum(float(row["metrics_seconds"]) for row in times), 2),
-        "final": {name: _number(cell) for name, cell in directory.rows("metrics")[-1].items()},
+        "final": {name: number(cell) for name, cell in directory.rows("metrics")[-1].items()},
     }
-
-
-def _number(cell: str) -> float | int | str | None:
-    """Return what a cell of a CSV holds; None for an empty one."""
-    for kind in (int, float):
-        try:
-            return kind(cell)
-        except ValueError:
-            continue
-    return cell or None

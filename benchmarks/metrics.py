@@ -12,7 +12,7 @@ from aldvae.cpu import cpu_settings
 from aldvae.devices import pick_device
 from aldvae.execution import Execution
 from aldvae.metrics.evaluation import Evaluator
-from aldvae.training import Trainer, load_data, load_features_of
+from aldvae.training import Shelf, Trainer, load_data, load_features_of
 
 
 def main() -> None:
@@ -20,8 +20,8 @@ def main() -> None:
     config = resolve("adaptive", "mnist", fid_features="classifier")
     execution, device = Execution(), pick_device("cpu")
     with cpu_settings(1):
-        data = load_data(config, execution)
-        features = load_features_of(config, execution, data, device)
+        data = load_data(config, execution, Shelf())
+        features = load_features_of(config, execution, data, device, Shelf())
         trainer = Trainer(config, data, device)
         evaluator = Evaluator(config, data.validation, features, execution.cache_directory, device)
         trainer.train_epoch(1)

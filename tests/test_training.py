@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -20,12 +22,13 @@ from matplotlib.image import imread
 import aldvae
 from aldvae.compression.compressor import Step
 from aldvae.config import RunConfig, resolve
-from aldvae.errors import AldvaeError, ConfigError, DivergedError
+from aldvae.errors import AldvaeError, BusyError, ConfigError, DivergedError
 from aldvae.execution import Execution
 from aldvae.figures import draw_overview
 from aldvae.metrics.evaluation import Evaluator
+from aldvae.observer import Observer
 from aldvae.runs import COLUMNS, RunDirectory
-from aldvae.training import Observer, Trainer, run
+from aldvae.training import Trainer, run
 from tests.conftest import digits
 
 TINY: dict[str, Any] = {
@@ -166,8 +169,8 @@ def test_resuming_with_other_threads_is_said(tmp_path: Path) -> None:
 
 def test_a_directory_at_work_is_left_to_the_other_process(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, tiny())
-    with directory.locked(), pytest.raises(ConfigError, match="being worked on by another process"):
-        run(tiny(), Execution(results_dir=tmp_path))
+    with directory.locked(), pytest.raises(BusyError, match="being worked on by another process"):
+        run(tiny(), Execution(results_dir=tmp_path), wait=False)
     assert not (directory.path / "metrics.csv").exists()
 
 
@@ -183,7 +186,7 @@ def test_files_that_are_not_ours_are_said(undisturbed: Path, tmp_path: Path, nam
         torch.save({"other": 1}, directory / name)
         seen = Interrupt()
         assert contents(run(tiny(), Execution(results_dir=tmp_path), seen).path) == contents(undisturbed)
-        assert any("is no checkpoint" in note for note in seen.notes)
+        assert any("going on from the one before" in note for note in seen.notes)
         return
     (directory / name).write_text("{}")
     with pytest.raises(ConfigError, match=name):
@@ -199,15 +202,100 @@ def test_a_finished_run_is_left_alone(undisturbed: Path) -> None:
     assert {file: file.stat().st_mtime_ns for file in undisturbed.iterdir()} == before
 
 
-def test_a_damaged_checkpoint_is_said_and_begun_again(undisturbed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("damaged", "said", "first"),
+    [
+        (["checkpoint.pt"], "checkpoint.pt is damaged; going on from the one before it", 3),
+        (["checkpoint.pt", "checkpoint.previous.pt"], "the run starts again from its first epoch", 1),
+    ],
+)
+def test_a_damaged_checkpoint_is_said_and_repaired(
+    undisturbed: Path, tmp_path: Path, damaged: list[str], said: str, first: int
+) -> None:
     execution = Execution(results_dir=tmp_path)
     with pytest.raises(KeyboardInterrupt):
         run(tiny(), execution, Interrupt(3))
-    checkpoint = tmp_path / tiny().name / "checkpoint.pt"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    for name in damaged:
+        checkpoint = tmp_path / tiny().name / name
+        content = bytearray(checkpoint.read_bytes())
+        # One cut short, one with a flipped bit in the middle of its weights.
+        checkpoint.write_bytes(content[:1000])
+        if name == "checkpoint.previous.pt":
+            content[len(content) // 2] ^= 1
+            checkpoint.write_bytes(content)
     seen = Interrupt()
     assert contents(run(tiny(), execution, seen).path) == contents(undisturbed)
-    assert any("checkpoint is damaged" in note for note in seen.notes)
+    assert any(said in note for note in seen.notes)
+    assert seen.epochs[0] == first
+
+
+def test_a_torn_table_is_mended_and_said(undisturbed: Path, tmp_path: Path) -> None:
+    execution = Execution(results_dir=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny(), execution, Interrupt(3))
+    table = tmp_path / tiny().name / "latent.csv"
+    table.write_text(table.read_text()[:-7])
+    seen = Interrupt()
+    assert contents(run(tiny(), execution, seen).path) == contents(undisturbed)
+    assert "latent.csv: brought back to the last checkpoint" in seen.notes
+
+
+@pytest.mark.parametrize("gone", ["everything", "metrics.csv"])
+def test_a_directory_that_disappears_is_written_again(undisturbed: Path, tmp_path: Path, gone: str) -> None:
+    class Vanish(Interrupt):
+        def epoch_done(self, row: dict[str, Any], step: Step | None) -> None:
+            super().epoch_done(row, step)
+            if row["epoch"] == 3:
+                shutil.rmtree(tmp_path) if gone == "everything" else (tmp_path / tiny().name / gone).unlink()
+
+    seen = Vanish()
+    outcome = run(tiny(), Execution(results_dir=tmp_path), seen)
+    assert contents(outcome.path) == contents(undisturbed)
+    assert any("has disappeared" in note for note in seen.notes)
+
+
+def test_a_disk_that_is_full_loses_nothing(undisturbed: Path, tmp_path: Path) -> None:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
+    command = [sys.executable, "-m", "aldvae", "adaptive", *options, f"--results-dir={tmp_path}"]
+    # A file may not grow beyond the size of the second checkpoint's, as on a disk with so little left.
+    limit = 120_000
+
+    def small() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    stopped = subprocess.run(command, preexec_fn=small, capture_output=True, text=True)
+    assert stopped.returncode == 2
+    assert stopped.stderr.splitlines()[-1].startswith("aldvae: ")
+    assert "Traceback" not in stopped.stderr
+    subprocess.run(command, check=True, capture_output=True)
+    assert contents(tmp_path / undisturbed.name) == contents(undisturbed)
+
+
+def test_a_second_process_waits_for_the_first(undisturbed: Path, tmp_path: Path) -> None:
+    first = Thread(target=lambda: run(tiny(), Execution(results_dir=tmp_path), Started(begun)))
+    begun = Event()
+    first.start()
+    assert begun.wait(60)
+    seen = Interrupt()
+    outcome = run(tiny(), Execution(results_dir=tmp_path), seen)
+    first.join()
+    assert outcome.skipped
+    assert seen.epochs == []
+    assert any("another process is at work" in note for note in seen.notes)
+    assert contents(outcome.path) == contents(undisturbed)
+
+
+class Started(Observer):
+    """Sets an event when the first epoch begins, and takes its time."""
+
+    def __init__(self, begun: Event) -> None:
+        self.begun = begun
+
+    def started(self, config: RunConfig, first_epoch: int) -> None:  # noqa: ARG002
+        self.begun.set()
+
+    def epoch_done(self, row: dict[str, Any], step: Step | None) -> None:  # noqa: ARG002
+        time.sleep(0.2)
 
 
 @pytest.mark.parametrize("kills", [3])
@@ -261,7 +349,9 @@ def test_no_stop_goes_down_to_two_and_tells_where_it_would_have_stopped(tmp_path
 
 
 def test_a_fixed_size_stays(tmp_path: Path) -> None:
-    outcome = run(resolve("fixed", "digits", **{**TINY, "epochs": 3}), Execution(results_dir=tmp_path))
+    outcome = run(
+        resolve("fixed", "digits", **{**TINY, "epochs": 3, "patience": None}), Execution(results_dir=tmp_path)
+    )
     assert outcome.summary["latent_dim"] == 14
     assert set(pd.read_csv(outcome.path / "metrics.csv")["latent_dim"]) == {14}
 

@@ -1,0 +1,103 @@
+"""A sweep from its list of runs to its table: what is left is listed, done, and told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+
+from aldvae.errors import AldvaeError, ConfigError
+from aldvae.execution import Execution, Schedule, share_of_cores
+from aldvae.executors import Executor, State
+from aldvae.pace import Pace, duration
+from aldvae.progress import SweepDisplay
+from aldvae.results import Result, read_result, read_results
+from aldvae.scheduler import Scheduler
+from aldvae.show import print_table
+from aldvae.sweeps import Job
+
+
+class InterruptedSweepError(AldvaeError):
+    """A sweep was interrupted; the same command goes on."""
+
+    exit_code = 130
+
+
+def preview(jobs: Sequence[Job], execution: Execution, schedule: Schedule) -> str:
+    """Return a list of the runs, which of them are done, and how long the others will take."""
+    results, pace = [_result(job, execution) for job in jobs], _pace(execution)
+    lines = [f"{job.config.name:60} {_state(job, result)}" for job, result in zip(jobs, results, strict=True)]
+    left = [(job, result) for job, result in zip(jobs, results, strict=True) if not _finished(result)]
+    seconds = [pace.left(job.config, result.epochs if result else 0) for job, result in left]
+    known = [value for value in seconds if value is not None]
+    slots = schedule.jobs or 1
+    lines.append(f"{len(jobs)} runs, {len(jobs) - len(left)} finished, {len(left)} left")
+    if known:
+        lines.append(f"about {duration(sum(known) / slots)} for {len(known)} of them, {slots} at a time")
+    if len(known) < len(left):
+        lines.append(f"no estimate for {len(left) - len(known)}: nothing like them was measured in --results-dir yet")
+    return "\n".join(lines)
+
+
+def drive(jobs: Callable[[], list[Job]], execution: Execution, schedule: Schedule) -> None:
+    """Do what `jobs` returns, and again what it returns then, until nothing is new; print the table.
+
+    Raises `AldvaeError` where runs failed, and after an interrupt.
+    """
+    planned = jobs()
+    print(preview(planned, execution, schedule), file=sys.stderr)
+    tried: set[str] = set()
+    failed, interrupted = 0, False
+    with closing(_executor(schedule, execution)) as executor:
+        while not interrupted and (left := _left(planned, execution, tried)):
+            pace = _pace(execution)
+            with SweepDisplay(left, len(planned) - len(left), pace, executor.slots) as display:
+                scheduler = Scheduler(executor, execution.results_dir, display)
+                scheduler.run(left)
+            tried |= {job.config.name for job in left}
+            failed += sum(end.state is State.FAILED for end in scheduler.ends.values())
+            interrupted, planned = scheduler.interrupted, jobs()
+    print_table([result for job in planned if (result := _result(job, execution)) is not None])
+    if interrupted:
+        raise InterruptedSweepError("interrupted; the same command goes on where the runs were")
+    if failed:
+        raise AldvaeError(f"{failed} of {len(planned)} runs failed; the same command tries them again")
+
+
+def _executor(schedule: Schedule, execution: Execution) -> Executor:
+    if schedule.executor == "ray":
+        from aldvae.executors.cluster import RayExecutor
+
+        return RayExecutor(schedule, execution)
+    from aldvae.executors.local import LocalExecutor
+
+    slots = schedule.jobs or 1
+    return LocalExecutor(slots, replace(execution, share=share_of_cores(slots, execution.threads)))
+
+
+def _left(planned: Sequence[Job], execution: Execution, tried: set[str]) -> list[Job]:
+    return [job for job in planned if job.config.name not in tried and not _finished(_result(job, execution))]
+
+
+def _result(job: Job, execution: Execution) -> Result | None:
+    return read_result(execution.results_dir / job.config.name)
+
+
+def _finished(result: Result | None) -> bool:
+    return result is not None and result.summary is not None
+
+
+def _state(job: Job, result: Result | None) -> str:
+    if result is None:
+        return "to do"
+    if _finished(result) or not result.epochs:
+        return result.state
+    return f"{result.state}, epoch {result.epochs} of {job.config.epochs}"
+
+
+def _pace(execution: Execution) -> Pace:
+    try:
+        return Pace(read_results(execution.results_dir))
+    except ConfigError:
+        return Pace()

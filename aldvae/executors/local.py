@@ -1,0 +1,134 @@
+"""Processes of this machine: each does one job after another, and dies with the driver."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from aldvae.execution import Execution
+from aldvae.executors import Ended, Event, State
+from aldvae.executors.worker import perform
+from aldvae.sweeps import Job
+
+# A forked process cannot use CUDA, and inherits locks that other threads hold.
+_CONTEXT = multiprocessing.get_context("spawn")
+_STOP = "stop"
+
+
+@dataclass
+class _Worker:
+    process: SpawnProcess
+    connection: Connection
+    index: int
+    run: str | None = None
+
+
+class LocalExecutor:
+    """Up to `slots` worker processes, started when they are needed and used again."""
+
+    def __init__(self, slots: int, execution: Execution) -> None:
+        """No process is started yet."""
+        self.slots, self.execution = slots, execution
+        self._workers: list[_Worker] = []
+
+    def submit(self, job: Job) -> None:
+        """See `Executor.submit`."""
+        worker = next((worker for worker in self._workers if worker.run is None), None) or self._start()
+        worker.run = job.config.name
+        _send(worker, job)
+
+    def _start(self) -> _Worker:
+        index = min(set(range(self.slots)) - {worker.index for worker in self._workers})
+        ours, theirs = _CONTEXT.Pipe()
+        process = _CONTEXT.Process(target=work, args=(theirs, index, self.execution), daemon=True)
+        process.start()
+        # The worker's end must be open in the worker alone, so that its death closes the pipe.
+        theirs.close()
+        self._workers.append(_Worker(process, ours, index))
+        return self._workers[-1]
+
+    def events(self, timeout: float) -> list[Event]:
+        """See `Executor.events`."""
+        ready = wait([worker.connection for worker in self._workers], timeout)
+        found: list[Event] = []
+        for worker in [worker for worker in self._workers if worker.connection in ready]:
+            found += self._received(worker)
+        return found
+
+    def _received(self, worker: _Worker) -> list[Event]:
+        found: list[Event] = []
+        try:
+            while worker.connection.poll():
+                found.append(worker.connection.recv())
+        except (EOFError, OSError):
+            self._workers.remove(worker)
+            worker.process.join()
+            worker.connection.close()
+            if worker.run is not None and not any(isinstance(event, Ended) for event in found):
+                return [*found, Ended(worker.run, State.LOST, _cause(worker.process.exitcode))]
+        if any(isinstance(event, Ended) for event in found):
+            worker.run = None
+        return found
+
+    def stop(self) -> None:
+        """See `Executor.stop`."""
+        for worker in self._workers:
+            _send(worker, _STOP)
+
+    def close(self) -> None:
+        """See `Executor.close`."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
+            worker.connection.close()
+        self._workers.clear()
+
+
+def _send(worker: _Worker, message: Job | str) -> None:
+    # The pipe of a worker that just died is noticed where its events are read.
+    with suppress(OSError):
+        worker.connection.send(message)
+
+
+def _cause(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        hint = " (out of memory?)" if exitcode == -signal.SIGKILL else ""
+        return f"its worker was killed by {signal.Signals(-exitcode).name}{hint}"
+    return f"its worker ended with exit code {exitcode}"
+
+
+def work(connection: Connection, index: int, execution: Execution) -> None:
+    """Do jobs as they come, until the driver is gone."""
+    # The driver decides what an interrupt means; the terminal sends it to every process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    stop = threading.Event()
+    threading.Thread(target=_listen, args=(connection, jobs, stop), daemon=True).start()
+    from aldvae.devices import spread
+    from aldvae.training import Shelf
+
+    execution, shelf = replace(execution, device=spread(execution.device, index)), Shelf()
+    while True:
+        connection.send(perform(jobs.get(), execution, connection.send, stop.is_set, shelf))
+
+
+def _listen(connection: Connection, jobs: queue.SimpleQueue[Job], stop: threading.Event) -> None:
+    try:
+        while True:
+            message = connection.recv()
+            if message == _STOP:
+                stop.set()
+            else:
+                jobs.put(message)
+    except (EOFError, OSError):
+        # The driver is gone: nobody would hear of this run, and the next driver wants its lock.
+        os._exit(1)
