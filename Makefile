@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: env demo test test-slow test-all lint format smoke clean
+.PHONY: env demo reproduce test test-slow test-all lint format smoke clean
 
 env: $(VENV)/.complete
 
@@ -14,6 +14,14 @@ $(VENV)/.complete: pyproject.toml
 
 demo: env
 	$(BIN)/aldvae adaptive --results-dir runs/demo
+
+# The paper's plan, or another: make reproduce PLAN=experiments/digits.toml JOBS=2. Goes on where it was.
+PLAN ?= experiments/paper.toml
+RESULTS ?= results/$(notdir $(basename $(PLAN)))
+JOBS ?= 1
+
+reproduce: env
+	$(BIN)/aldvae run $(PLAN) --jobs $(JOBS) --results-dir $(RESULTS)
 
 # Two processes of one thread each: on small tensors a second thread costs more than it brings.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
@@ -36,10 +44,18 @@ format: env
 	$(BIN)/ruff check --fix .
 
 # Every subcommand on a tiny subset, seconds each.
+TINY := --limit 300 --epochs 4 --fid-samples 80 --silhouette-samples 80
+
 smoke: env
 	rm -rf runs/smoke
 	$(BIN)/aldvae --version
-	$(BIN)/aldvae adaptive --limit 300 --epochs 4 --patience 2 --fid-samples 80 --silhouette-samples 80 --results-dir runs/smoke
+	$(BIN)/aldvae adaptive $(TINY) --results-dir runs/smoke
+	$(BIN)/aldvae run experiments/smoke.toml --dry-run --results-dir runs/smoke
+	$(BIN)/aldvae run experiments/smoke.toml --results-dir runs/smoke
+	$(BIN)/aldvae grid --dims 2,8 --seeds 0 $(TINY) --results-dir runs/smoke
+	$(BIN)/aldvae sweep-init --init-dims 16,12 --seeds 0 $(TINY) --results-dir runs/smoke
+	$(BIN)/aldvae seeds --seeds 0-1 $(TINY) --results-dir runs/smoke
+	$(BIN)/aldvae show runs/smoke
 	$(BIN)/aldvae data
 	$(BIN)/aldvae data fetch digits
 	$(BIN)/aldvae data verify digits

@@ -17,7 +17,7 @@ from aldvae.config import COMPRESSION, RunConfig, own_data, resolve
 from aldvae.errors import AldvaeError, ConfigError
 from aldvae.execution import Execution, Schedule
 from aldvae.settings import flag, settings
-from aldvae.sweeps import Job, numbers, sweep
+from aldvae.sweeps import Runs, numbers, sweep
 
 Command = Callable[..., None]
 Declared = TypeVar("Declared")
@@ -176,7 +176,7 @@ def _sweep(kind: str, dry_run: bool, values: dict[str, Any]) -> None:
     lists = {name: numbers(name, text) for name in ("dims", "init_dims", "seeds") if (text := values.pop(name, None))}
     sizes = lists.get("dims") or lists.get("init_dims")
     jobs = sweep(kind, execution=execution, sizes=sizes, seeds=lists.get("seeds"), **values)
-    _work(lambda: jobs, execution, schedule, dry_run)
+    _work(lambda: Runs(jobs), execution, schedule, dry_run)
 
 
 @options(Execution, Schedule)
@@ -191,16 +191,16 @@ def run(
 
     execution, schedule, told = _take(Execution, values), _take(Schedule, values), load_plan(plan)
     print(f"{told.title}\n{told.reduces or 'As in the paper, nothing reduced.'}", file=sys.stderr)
-    _work(lambda: told.jobs(execution), execution, schedule, dry_run)
+    _work(lambda: told.runs(execution), execution, schedule, dry_run)
 
 
-def _work(jobs: Callable[[], list[Job]], execution: Execution, schedule: Schedule, dry_run: bool) -> None:
+def _work(runs: Callable[[], Runs], execution: Execution, schedule: Schedule, dry_run: bool) -> None:
     from aldvae.drive import drive, preview
 
     if dry_run:
-        print(preview(jobs(), execution, schedule))
+        print(preview(runs(), execution, schedule))
     else:
-        drive(jobs, execution, schedule)
+        drive(runs, execution, schedule)
 
 
 @app.command()

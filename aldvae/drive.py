@@ -15,7 +15,7 @@ from aldvae.progress import SweepDisplay
 from aldvae.results import Result, read_result, read_results
 from aldvae.scheduler import Scheduler
 from aldvae.show import print_table
-from aldvae.sweeps import Job
+from aldvae.sweeps import Job, Runs
 
 
 class InterruptedSweepError(AldvaeError):
@@ -24,15 +24,17 @@ class InterruptedSweepError(AldvaeError):
     exit_code = 130
 
 
-def preview(jobs: Sequence[Job], execution: Execution, schedule: Schedule) -> str:
+def preview(runs: Runs, execution: Execution, schedule: Schedule) -> str:
     """Return a list of the runs, which of them are done, and how long the others will take."""
-    results, pace = [_result(job, execution) for job in jobs], _pace(execution)
-    lines = [f"{job.config.name:60} {_state(job, result)}" for job, result in zip(jobs, results, strict=True)]
-    left = [(job, result) for job, result in zip(jobs, results, strict=True) if not _finished(result)]
+    told = [(job, _result(job, execution)) for job in runs.jobs]
+    left = [(job, result) for job, result in told if not _finished(result)]
+    pace, slots = _pace(execution), schedule.jobs or 1
     seconds = [pace.left(job.config, result.epochs if result else 0) for job, result in left]
     known = [value for value in seconds if value is not None]
-    slots = schedule.jobs or 1
-    lines.append(f"{len(jobs)} runs, {len(jobs) - len(left)} finished, {len(left)} left")
+    lines = [f"{job.config.name:60} {_state(job, result)}" for job, result in told]
+    lines.append(f"{len(told)} runs, {len(told) - len(left)} finished, {len(left)} left")
+    if runs.later:
+        lines.append(f"and {runs.later} of a fixed size that others have yet to find")
     if known:
         lines.append(f"about {duration(sum(known) / slots)} for {len(known)} of them, {slots} at a time")
     if len(known) < len(left):
@@ -40,29 +42,29 @@ def preview(jobs: Sequence[Job], execution: Execution, schedule: Schedule) -> st
     return "\n".join(lines)
 
 
-def drive(jobs: Callable[[], list[Job]], execution: Execution, schedule: Schedule) -> None:
-    """Do what `jobs` returns, and again what it returns then, until nothing is new; print the table.
+def drive(runs: Callable[[], Runs], execution: Execution, schedule: Schedule) -> None:
+    """Do what `runs` returns, and again what it returns then, until nothing is new; print the table.
 
     Raises `AldvaeError` where runs failed, and after an interrupt.
     """
-    planned = jobs()
+    planned = runs()
     print(preview(planned, execution, schedule), file=sys.stderr)
     tried: set[str] = set()
     failed, interrupted = 0, False
     with closing(_executor(schedule, execution)) as executor:
-        while not interrupted and (left := _left(planned, execution, tried)):
-            pace = _pace(execution)
-            with SweepDisplay(left, len(planned) - len(left), pace, executor.slots) as display:
+        while not interrupted and (left := _left(planned.jobs, execution, tried)):
+            done, pace = len(planned.jobs) - len(left), _pace(execution)
+            with SweepDisplay(left, done, pace, executor.slots) as display:
                 scheduler = Scheduler(executor, execution.results_dir, display)
                 scheduler.run(left)
             tried |= {job.config.name for job in left}
             failed += sum(end.state is State.FAILED for end in scheduler.ends.values())
-            interrupted, planned = scheduler.interrupted, jobs()
-    print_table([result for job in planned if (result := _result(job, execution)) is not None])
+            interrupted, planned = scheduler.interrupted, runs()
+    print_table([result for job in planned.jobs if (result := _result(job, execution)) is not None])
     if interrupted:
         raise InterruptedSweepError("interrupted; the same command goes on where the runs were")
     if failed:
-        raise AldvaeError(f"{failed} of {len(planned)} runs failed; the same command tries them again")
+        raise AldvaeError(f"{failed} of {len(planned.jobs)} runs failed; the same command tries them again")
 
 
 def _executor(schedule: Schedule, execution: Execution) -> Executor:

@@ -31,6 +31,11 @@ class DivergedError(AldvaeError):
 
 def unknown_name(option: str, name: str, known: list[str]) -> ConfigError:
     """Return the error for a `name` that is not `known`, suggesting the nearest."""
+    return ConfigError(option, unknown(name, known))
+
+
+def unknown(name: str, known: list[str]) -> str:
+    """Return what to say of a `name` that is not `known`."""
     near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return ConfigError(option, f"{name} is not known{hint} (there are: {', '.join(known)})")
+    return f"{name} is not known{hint} (there are: {', '.join(known)})"

@@ -5,8 +5,12 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 from aldvae.errors import ConfigError
 
@@ -37,6 +41,21 @@ def write_cached(path: Path, content: bytes) -> None:
         write_atomically(path, content)
     except OSError as error:
         raise ConfigError("cache_dir", f"{path} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time make the cached file `path`; raises `ConfigError` where that cannot be done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        lock.acquire()
+    except OSError as error:
+        raise ConfigError("cache_dir", f"{path} cannot be written: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_figure(figure: Figure, path: Path, dpi: int = 130) -> Path:

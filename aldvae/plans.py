@@ -29,13 +29,14 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from aldvae.config import COMPRESSION, RunConfig
-from aldvae.errors import AldvaeError, ConfigError, unknown_name
+from aldvae.errors import AldvaeError, ConfigError, unknown, unknown_name
 from aldvae.execution import Execution
 from aldvae.settings import settings
-from aldvae.sweeps import KINDS, Job, distinct, numbers, sweep
+from aldvae.sweeps import KINDS, Job, Runs, distinct, numbers, sweep
 
 MATCH = "match"
 _SETTINGS = [declared.name for declared in settings(RunConfig) if declared.name not in ("dataset", "seed")]
+_KEYS = frozenset(("title", "reduces", "defaults", "sweep"))
 _LISTS = ("dims", "init_dims", "seeds")
 
 
@@ -54,15 +55,16 @@ class Plan:
     reduces: str
     sweeps: tuple[Mapping[str, Any], ...]
 
-    def jobs(self, execution: Execution) -> list[Job]:
+    def runs(self, execution: Execution) -> Runs:
         """Return all runs that are known now; those of ``match`` are known when their adaptive run is finished."""
-        found: list[Job] = []
+        found, later = list[Job](), 0
         for number, keys in enumerate(self.sweeps, start=1):
             try:
-                found += _jobs(keys, execution)
+                runs = _runs(keys, execution)
             except ConfigError as error:
                 raise PlanError(f"{self.name}, sweep {number}: {error}") from error
-        return distinct(found)
+            found, later = [*found, *runs.jobs], later + runs.later
+        return Runs(distinct(found), later)
 
 
 def load_plan(path: Path) -> Plan:
@@ -76,12 +78,12 @@ def load_plan(path: Path) -> Plan:
     sweeps, defaults = content.get("sweep", []), content.get("defaults", {})
     if not isinstance(sweeps, list) or not sweeps or not all(isinstance(s, dict) for s in [*sweeps, defaults]):
         raise PlanError(f"{path.name} lists no [[sweep]]; see experiments/ for plans")
-    for key in set(content) - {"title", "reduces", "defaults", "sweep"}:
-        raise PlanError(f"{path.name}: {key} is not known (there are: title, reduces, defaults, sweep)")
+    for key in set(content) - _KEYS:
+        raise PlanError(f"{path.name}: {unknown(key, list(_KEYS))}")
     try:
         _check(defaults, [*_SETTINGS, "seeds"])
         told = [_with_defaults(keys, defaults) for keys in sweeps]
-    except ConfigError as error:
+    except (ConfigError, PlanError) as error:
         raise PlanError(f"{path.name}: {error}") from error
     return Plan(path.name, str(content.get("title", path.stem)), str(content.get("reduces", "")), tuple(told))
 
@@ -102,7 +104,7 @@ def _check(keys: Mapping[str, Any], known: list[str]) -> None:
     hints = get_type_hints(RunConfig)
     for name, value in keys.items():
         if name not in known:
-            raise unknown_name(name, "this key", known) if name not in hints else ConfigError(name, "has no place here")
+            raise ConfigError(name, "has no place here") if name in hints else PlanError(unknown(name, known))
         if name in hints and name != "kind":
             _check_type(name, value, hints[name])
 
@@ -114,22 +116,20 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
         raise ConfigError(name, f"is {json.dumps(value, default=str)}, not of type {kinds[0].__name__}")
 
 
-def _jobs(keys: Mapping[str, Any], execution: Execution) -> list[Job]:
+def _runs(keys: Mapping[str, Any], execution: Execution) -> Runs:
     given = {name: value for name, value in keys.items() if name in _SETTINGS}
     given |= {name: float(value) for name, value in given.items() if _is_float(name)}
     lists = {name: _numbers(name, keys[name]) for name in _LISTS if name in keys}
     seeds = lists.get("seeds")
-    jobs: list[Job] = []
-    for dataset in _datasets(keys):
-        if keys["kind"] == MATCH:
-            jobs += _match(dataset, execution, seeds, given)
-        else:
-            sizes = lists.get("dims") or lists.get("init_dims")
-            jobs += sweep(keys["kind"], dataset, execution, sizes=sizes, seeds=seeds, **given)
-    return jobs
+    if keys["kind"] == MATCH:
+        parts = [_match(dataset, execution, seeds, given) for dataset in _datasets(keys)]
+        return Runs([job for part in parts for job in part.jobs], sum(part.later for part in parts))
+    sizes = lists.get("dims") or lists.get("init_dims")
+    sweeps = [sweep(keys["kind"], name, execution, sizes=sizes, seeds=seeds, **given) for name in _datasets(keys)]
+    return Runs([job for jobs in sweeps for job in jobs])
 
 
-def _match(dataset: str, execution: Execution, seeds: list[int] | None, given: dict[str, Any]) -> list[Job]:
+def _match(dataset: str, execution: Execution, seeds: list[int] | None, given: dict[str, Any]) -> Runs:
     """Return adaptive runs and, for those that are finished, one of fixed size at the size each ended with."""
     from aldvae.results import read_result
 
@@ -141,7 +141,7 @@ def _match(dataset: str, execution: Execution, seeds: list[int] | None, given: d
         if result is not None and result.summary is not None:
             size = result.summary["latent_dim"]
             found += sweep("grid", dataset, execution, sizes=[size], seeds=[job.config.seed], **fixed)
-    return [*adaptive, *found]
+    return Runs([*adaptive, *found], len(adaptive) - len(found))
 
 
 def _is_float(name: str) -> bool:

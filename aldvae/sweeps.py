@@ -26,6 +26,14 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Runs:
+    """The runs of a plan: those known now, and how many will be known `later`, when the size of others is found."""
+
+    jobs: list[Job]
+    later: int = 0
+
+
+@dataclass(frozen=True)
 class SweepKind:
     """`run_kind` of every run of a sweep, the option that lists its `sizes` (None: one size), and its usual seeds."""
 
@@ -76,7 +84,7 @@ def sweep(
 
 def distinct(jobs: Iterable[Job]) -> list[Job]:
     """Return `jobs` without repetitions, in their order: the same run may be part of several sweeps."""
-    return list({job.config.name: job for job in reversed(list(jobs))}.values())[::-1]
+    return list({job.config.name: job for job in jobs}.values())
 
 
 def numbers(option: str, text: str) -> list[int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import queue
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -49,10 +50,10 @@ class RayExecutor:
         """Connect to the cluster, or start one on this machine; raises `ConfigError` where that cannot be done."""
         threads = execution.threads or 1
         self.execution = replace(execution, share=threads)
+        address = schedule.ray_address or "local"
+        _check_address(address)
         try:
-            ray.init(
-                address=schedule.ray_address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False
-            )
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             problem = f"{schedule.ray_address or 'a local cluster'} cannot be reached: {one_line(error)}"
             raise ConfigError("ray_address", problem) from error
@@ -157,6 +158,17 @@ class RayExecutor:
             running.held.close()
         self._running.clear()
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Raise `ConfigError` if nothing listens at a HOST:PORT; Ray itself would try for ten minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise ConfigError("ray_address", f"{address} cannot be reached: {error.strerror or error}") from error
 
 
 def _cause(error: Exception) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from aldvae.cpu import cpu_settings
 from aldvae.data.dataset import Dataset, Samples, inputs
-from aldvae.files import write_cached
+from aldvae.files import locked, write_cached
 from aldvae.metrics.features import frames
 from aldvae.streams import generator, stream_seed
 
@@ -60,12 +60,13 @@ def load_classifier(data: Dataset, cache_dir: Path) -> tuple[nn.Module, str, flo
     """
     network = Classifier(data.shape, len(data.train.classes))
     path = cache_dir / "classifiers" / f"{data.name}-{_key(data)}.safetensors"
-    accuracy = _restore(network, path)
-    if accuracy is None:
-        with cpu_settings(1):
-            accuracy = _train(network, data)
-        header = {"accuracy": json.dumps(accuracy)}
-        write_cached(path, save(network.state_dict(), metadata=header))
+    with locked(path):
+        accuracy = _restore(network, path)
+        if accuracy is None:
+            with cpu_settings(1):
+                accuracy = _train(network, data)
+            header = {"accuracy": json.dumps(accuracy)}
+            write_cached(path, save(network.state_dict(), metadata=header))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return network.eval().requires_grad_(False), f"classifier-{digest}", accuracy
 

@@ -1,0 +1,111 @@
+"""Kill sweeps on digits at random moments: the results must be byte-identical to an undisturbed pass.
+
+`python benchmarks/kills.py` does grid, sweep-init and seeds over two seeds with ``--jobs 2``, once undisturbed and once
+with SIGKILL sent ten times, in turn to the driver and to one of its workers. Exit code 1 if any byte differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SWEEPS = (("grid", "--dims", "2,8,16"), ("sweep-init", "--init-dims", "32,16"), ("seeds",))
+TABLES = ("metrics.csv", "latent.csv", "decisions.csv", "config.json", "model.safetensors")
+
+
+def command(sweep: tuple[str, ...], epochs: int, results_dir: Path) -> list[str]:
+    """Return the command of one of the `SWEEPS`."""
+    common = ["--seeds", "0-1", "--jobs", "2", "--epochs", str(epochs), "--results-dir", str(results_dir)]
+    return [sys.executable, "-m", "aldvae", *sweep, *common]
+
+
+def undisturbed(epochs: int, results_dir: Path) -> float:
+    """Do all sweeps; return the seconds they took."""
+    begin = time.monotonic()
+    for sweep in SWEEPS:
+        subprocess.run(command(sweep, epochs, results_dir), check=True, capture_output=True)
+    return time.monotonic() - begin
+
+
+def disturbed(epochs: int, results_dir: Path, kills: int, seconds: float) -> dict[str, int]:
+    """Do all sweeps, killing at random moments that spread over `seconds`; return whom and how often."""
+    killed = {"driver": 0, "worker": 0}
+    for sweep in SWEEPS:
+        while True:
+            process = subprocess.Popen(
+                command(sweep, epochs, results_dir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            while sum(killed.values()) < kills and process.poll() is None:
+                # The first seconds of a process are imports; some of the kills may well fall there.
+                wait(process, random.uniform(1, 1 + 2 * seconds / kills))
+                victim = "driver" if sum(killed.values()) % 2 == 0 else "worker"
+                if process.poll() is None and kill(process, victim):
+                    killed[victim] += 1
+            if process.wait() == 0:
+                break
+    return killed
+
+
+def wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Sleep, or until `process` has ended."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def kill(driver: subprocess.Popen[bytes], victim: str) -> bool:
+    """Send SIGKILL to the driver or to one of its workers; return whether there was one."""
+    if victim == "driver":
+        driver.kill()
+        driver.wait()
+        return True
+    try:
+        children = Path(f"/proc/{driver.pid}/task/{driver.pid}/children").read_text().split()
+        workers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    except FileNotFoundError:
+        return False
+    if workers:
+        subprocess.run(["kill", "-KILL", random.choice(workers)], check=False)
+    return bool(workers)
+
+
+def contents(results_dir: Path) -> dict[str, bytes]:
+    """Return everything but times and provenance, which tell of the disturbance."""
+    found = {}
+    for run in sorted(results_dir.iterdir()):
+        summary = json.loads((run / "summary.json").read_text())
+        kept = {name: value for name, value in summary.items() if not name.endswith("_seconds")}
+        found[f"{run.name}/summary.json"] = json.dumps(kept).encode()
+        found |= {f"{run.name}/{name}": (run / name).read_bytes() for name in TABLES}
+    return found
+
+
+def main() -> None:
+    """Do both passes and compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=None, help="of the random moments")
+    arguments = parser.parse_args()
+    random.seed(arguments.seed)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory() as root:
+        seconds = undisturbed(arguments.epochs, Path(root) / "undisturbed")
+        killed = disturbed(arguments.epochs, Path(root) / "disturbed", arguments.kills, seconds)
+        expected, found = contents(Path(root) / "undisturbed"), contents(Path(root) / "disturbed")
+    differ = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    print(f"kills: {killed['driver']} of the driver, {killed['worker']} of a worker")
+    print(f"{len(found)} files of {len(found) // (len(TABLES) + 1)} runs compared, {len(differ)} differ")
+    sys.exit(f"different: {', '.join(differ)}" if differ or sum(killed.values()) < arguments.kills else 0)
+
+
+if __name__ == "__main__":
+    main()

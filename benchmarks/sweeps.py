@@ -1,0 +1,100 @@
+"""What a sweep costs beside its training: the overhead of a run, the driver's memory, and two runs side by side.
+
+`python benchmarks/sweeps.py overhead` does 200 tiny runs of digits in one sweep. `python benchmarks/sweeps.py pairs`
+compares two MNIST runs with ``--jobs 2`` with one that has a single thread and the machine to itself, in turn; it needs
+ALDVAE_DATA_DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TINY = ["--limit", "300", "--epochs", "3", "--fid-samples", "80", "--silhouette-samples", "80", "--hidden-dim", "16"]
+
+
+def aldvae(*arguments: str | Path) -> subprocess.Popen[bytes]:
+    """Start a command."""
+    line = [sys.executable, "-m", "aldvae", *map(str, arguments)]
+    return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def summaries(results_dir: Path) -> list[dict[str, float]]:
+    """Return the summaries of the finished runs."""
+    return [json.loads(path.read_text()) for path in results_dir.glob("*/summary.json")]
+
+
+def overhead(runs: int) -> None:
+    """Print the seconds a run takes outside training and metrics, and the driver's memory early and late."""
+    with tempfile.TemporaryDirectory() as root:
+        results_dir, memory = Path(root), list[tuple[int, float]]()
+        aldvae("grid", "--dims", "2", "--seeds", "100", *TINY, "--results-dir", results_dir / "warm").wait()
+        seeds = f"0-{runs - 1}"
+        process = aldvae("grid", "--dims", "2", "--seeds", seeds, *TINY, "--results-dir", results_dir / "runs")
+        first: float | None = None
+        while process.poll() is None:
+            done = len(list((results_dir / "runs").glob("*/summary.json")))
+            if done and first is None:
+                first = time.monotonic()
+            memory.append((done, resident(process.pid)))
+            time.sleep(0.05)
+        assert first is not None
+        seconds = time.monotonic() - first
+        worked = sum(told["train_seconds"] + told["metrics_seconds"] for told in summaries(results_dir / "runs"))
+    print(f"{runs} runs: {seconds:.1f} s from the first run's end, of which {worked:.1f} s training and metrics")
+    print(f"overhead: {(seconds - worked * (runs - 1) / runs) / (runs - 1):.3f} s a run")
+    for share in (0.1, 0.5, 0.95):
+        print(f"driver after {share:.0%}: {next(size for done, size in memory if done >= share * runs):.1f} MB")
+
+
+def resident(pid: int) -> float:
+    """Return the resident memory of a process in MB; 0 for one that has ended."""
+    try:
+        match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return int(match[1]) / 1024 if match else 0.0
+
+
+def pairs(repetitions: int, epochs: int) -> None:
+    """Print how much longer two runs with ``--jobs 2`` take than one alone, wall time from command to end."""
+    run = ["grid", "--dataset", "mnist", "--fid-features", "classifier", "--epochs", str(epochs), "--dims", "16"]
+    ways = {"one": ["--seeds", "0", "--threads", "1"], "two": ["--seeds", "0-1", "--jobs", "2"]}
+    ratios = []
+    with tempfile.TemporaryDirectory() as root:
+        # The classifier behind the distances is trained once on a machine.
+        aldvae(*run, "--seeds", "9", "--results-dir", Path(root) / "warm").wait()
+        for number in range(repetitions):
+            seconds = []
+            for name, options in ways.items():
+                begin = time.monotonic()
+                aldvae(*run, *options, "--results-dir", Path(root) / f"{name}{number}").wait()
+                seconds.append(time.monotonic() - begin)
+            ratios.append(seconds[1] / seconds[0])
+            print(f"one run {seconds[0]:.1f} s, two at a time {seconds[1]:.1f} s: {ratios[-1]:.2f} times", flush=True)
+    print(f"median {statistics.median(ratios):.2f} times ({repetitions} pairs, {epochs} epochs)")
+
+
+def main() -> None:
+    """Do what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["overhead", "pairs"])
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=6)
+    arguments = parser.parse_args()
+    if arguments.what == "overhead":
+        overhead(arguments.runs)
+    else:
+        pairs(arguments.repetitions, arguments.epochs)
+
+
+if __name__ == "__main__":
+    main()

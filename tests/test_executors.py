@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aldvae.devices import spread
+from aldvae.execution import Execution
+from aldvae.executors import Ended, EpochDone, Event, State
+from aldvae.executors.local import LocalExecutor
+from aldvae.executors.mirror import Mirror, apply, content, pack, unpack
+from aldvae.executors.worker import hide_paths, one_line
+from aldvae.observer import Observer
+from aldvae.results import read_results
+from aldvae.runs import FAILURE
+from aldvae.sweeps import Job, sweep
+from aldvae.training import run
+from tests.conftest import Cli
+
+TINY: dict[str, Any] = {
+    "limit": 200,
+    "epochs": 6,
+    "patience": 2,
+    "hidden_dim": 16,
+    "init_dim": 14,
+    "fid_samples": 50,
+    "silhouette_samples": 50,
+}
+FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items() if name != "init_dim"]
+FIXED = [option for option in FLAGS if not option.startswith("--patience")]
+SAME = ("config.json", "metrics.csv", "latent.csv", "decisions.csv", "model.safetensors")
+
+
+def contents(results_dir: Path) -> dict[str, bytes]:
+    return {f"{run.name}/{name}": (run / name).read_bytes() for run in sorted(results_dir.iterdir()) for name in SAME}
+
+
+def until_ended(executor: LocalExecutor, react: Any = None) -> list[Event]:
+    events: list[Event] = []
+    deadline = time.monotonic() + 60
+    while not any(isinstance(event, Ended) for event in events):
+        assert time.monotonic() < deadline
+        for event in executor.events(0.5):
+            events.append(event)
+            if react is not None:
+                react(event)
+    return events
+
+
+@pytest.fixture(scope="module")
+def lone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What lone runs leave."""
+    results_dir = tmp_path_factory.mktemp("lone")
+    for job in sweep("seeds", "digits", seeds=[0, 1], **TINY):
+        run(job.config, Execution(results_dir=results_dir, threads=1))
+    return results_dir
+
+
+def test_a_process_does_one_job_after_another_as_lone_runs_do(lone: Path, tmp_path: Path) -> None:
+    executor = LocalExecutor(1, Execution(results_dir=tmp_path, threads=1))
+    workers = set()
+    try:
+        for job in sweep("seeds", "digits", seeds=[0, 1], **TINY):
+            executor.submit(job)
+            workers.add(executor._workers[0].process.pid)
+            events = until_ended(executor)
+            assert [e.epoch for e in events if isinstance(e, EpochDone)] == [1, 2, 3, 4, 5, 6]
+            assert events[-1] == Ended(job.config.name, State.FINISHED)
+    finally:
+        executor.close()
+    assert len(workers) == 1
+    assert contents(tmp_path) == contents(lone)
+
+
+def test_a_killed_worker_is_told_and_its_run_goes_on(lone: Path, tmp_path: Path) -> None:
+    job = sweep("seeds", "digits", seeds=[0], **TINY)[0]
+    executor = LocalExecutor(1, Execution(results_dir=tmp_path, threads=1))
+
+    def kill(event: Event) -> None:
+        if isinstance(event, EpochDone) and event.epoch == 3:
+            os.kill(executor._workers[0].process.pid or 0, signal.SIGKILL)
+
+    try:
+        executor.submit(job)
+        ended = until_ended(executor, kill)[-1]
+        assert isinstance(ended, Ended)
+        assert (ended.state, ended.reason) == (State.LOST, "its worker was killed by SIGKILL (out of memory?)")
+        executor.submit(job)
+        events = until_ended(executor)
+    finally:
+        executor.close()
+    first = next(event.epoch for event in events if isinstance(event, EpochDone))
+    assert first >= 4
+    name = job.config.name
+    assert {k: v for k, v in contents(lone).items() if k.startswith(name)} == contents(tmp_path)
+
+
+def test_a_run_that_raises_is_told_without_the_machines_paths(tmp_path: Path) -> None:
+    job = sweep("seeds", "digits", seeds=[0], **TINY)[0]
+    (tmp_path / job.config.name).mkdir()
+    (tmp_path / job.config.name / "config.json").write_text("{}")
+    executor = LocalExecutor(1, Execution(results_dir=tmp_path))
+    try:
+        executor.submit(job)
+        ended = until_ended(executor)[-1]
+    finally:
+        executor.close()
+    assert isinstance(ended, Ended)
+    assert ended.state is State.FAILED
+    assert "config.json cannot be read" in ended.reason
+    assert "ConfigError" in ended.traceback
+    assert 'File "aldvae/training.py"' in ended.traceback
+    for place in (str(Path.home()), sys.prefix, str(Path(__file__).parents[1])):
+        assert place + os.sep not in ended.traceback
+
+
+def test_paths_are_hidden_and_reasons_are_one_line() -> None:
+    site = Path(sys.prefix) / "lib" / "python3.11" / "site-packages" / "torch" / "nn.py"
+    assert hide_paths(f'File "{site}", line 3') == 'File "torch/nn.py", line 3'
+    assert hide_paths(f"{Path.cwd() / 'runs' / 'x'} is gone") == f"{Path('runs') / 'x'} is gone"
+    assert one_line(ValueError("two\nlines")) == "ValueError: two lines"
+    assert one_line(OSError(28, "No space left on device", "metrics.csv")) == "metrics.csv: No space left on device"
+
+
+def test_gpus_are_given_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert [spread("auto", worker) for worker in range(4)] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+    assert spread("cpu", 1) == "cpu"
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert spread("auto", 1) == "auto"
+
+
+def test_a_mirror_tells_what_changed(tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    mirror = Mirror(there, {"metrics.csv": b"1\n", "checkpoint.pt": b"old"})
+    assert mirror.changes() == {}
+    (there / ".lock").touch()
+    with (there / "metrics.csv").open("a") as file:
+        file.write("2\n")
+    (there / "summary.json").write_text("{}")
+    (there / "checkpoint.pt").unlink()
+    changes = mirror.changes()
+    assert changes == {"metrics.csv": b"1\n2\n", "summary.json": b"{}", "checkpoint.pt": None}
+    apply(here, {"checkpoint.pt": b"old"})
+    apply(here, changes)
+    assert content(here) == content(there)
+    assert mirror.changes() == {}
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_own_data_travel_as_one_archive(tmp_path: Path, folder: bool) -> None:
+    path = tmp_path / "photos" if folder else tmp_path / "x.npy"
+    if folder:
+        (path / "cats").mkdir(parents=True)
+        (path / "cats" / "1.png").write_bytes(b"picture")
+    else:
+        path.write_bytes(b"numbers")
+    unpacked = unpack(pack(path), tmp_path / "elsewhere")
+    assert unpacked.name == path.name
+    assert (unpacked / "cats" / "1.png").read_bytes() == b"picture" if folder else unpacked.read_bytes() == b"numbers"
+
+
+def test_a_sweep_on_the_command_line(cli: Cli, lone: Path, tmp_path: Path) -> None:
+    command = ("seeds", "--seeds=0-1", "--jobs=2", "--threads=1", "--init-dim=14", *FLAGS)
+    told = cli(*command, "--dry-run")
+    assert told.returncode == 0
+    assert "2 runs, 0 finished, 2 left" in told.stdout
+    assert "no estimate for 2" in told.stdout
+    done = cli(*command)
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "runs") == contents(lone)
+    assert done.stdout.count("finished") == 2
+    assert "2 of 2 done" in done.stderr
+    told = cli("seeds", "--seeds=0-3", "--jobs=2", "--init-dim=14", *FLAGS, "--dry-run")
+    assert "4 runs, 2 finished, 2 left" in told.stdout
+    assert "about 0:0" in told.stdout
+    again = cli(*command)
+    assert again.returncode == 0
+    assert "2 runs, 2 finished, 0 left" in again.stderr
+
+
+def test_failed_runs_are_told_at_the_end_and_tried_again(cli: Cli, tmp_path: Path) -> None:
+    # At this learning rate the loss is no number from the first epoch on.
+    command = ("grid", "--dims=2,4", "--seeds=0", *FIXED)
+    bad = sweep("grid", "digits", sizes=[2], seeds=[0], **{k: v for k, v in TINY.items() if k in _FIXED})[0]
+    directory = tmp_path / "runs" / bad.config.name
+    directory.mkdir(parents=True)
+    (directory / "metrics.csv").write_text("another program's\n")
+    failed = cli(*command)
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-1] == "aldvae: 1 of 2 runs failed; the same command tries them again"
+    assert "Traceback" not in failed.stderr
+    assert "Traceback" in (directory / FAILURE).read_text()
+    assert (directory / "metrics.csv").read_text() == "another program's\n"
+    (directory / "metrics.csv").unlink()
+    assert cli(*command).returncode == 0
+    assert not (directory / FAILURE).exists()
+
+
+_FIXED = ("limit", "epochs", "hidden_dim", "fid_samples", "silhouette_samples")
+
+
+def test_show_tells_states_for_people_and_scripts(cli: Cli, lone: Path, tmp_path: Path) -> None:
+    shutil.copytree(lone, tmp_path / "all" / "deep")
+    finished, failed = sorted((tmp_path / "all" / "deep").iterdir())
+    (failed / "summary.json").unlink()
+    (failed / FAILURE).write_text("it broke\n\nTraceback")
+    with (failed / "metrics.csv").open("a") as file:
+        file.write("7,9,torn")
+    told = json.loads(cli("show", "all", "--json").stdout)
+    assert [(run["run"], run["state"], run["epoch"], run["failure"]) for run in told] == [
+        (finished.name, "finished", 6, None),
+        (failed.name, "failed", 6, "it broke"),
+    ]
+    assert told[0]["latent_dim"] == 4
+    assert told[0]["seconds"] > 0
+    lines = cli("show", "all", "--csv").stdout.splitlines()
+    assert lines[0].split(",")[:3] == ["run", "dataset", "kind"]
+    assert len(lines) == 3
+    table = cli("show", "all").stdout
+    assert f"{failed.name} failed: it broke" in table
+    assert cli("show", "nowhere").returncode == 2
+    assert cli("show", "all", "--json", "--csv").returncode == 2
+
+
+def test_a_running_run_is_told(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    class Look(Observer):
+        def epoch_done(self, row: dict[str, Any], step: Any) -> None:  # noqa: ARG002
+            seen.append(read_results(tmp_path)[0].state)
+
+    job = sweep("seeds", "digits", seeds=[0], **{**TINY, "epochs": 2})[0]
+    run(job.config, Execution(results_dir=tmp_path), Look())
+    assert seen == ["running", "running"]
+    assert read_results(tmp_path)[0].state == "finished"
+
+
+def started(command: list[str], tmp_path: Path) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aldvae", *command], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "runs").glob("*/checkpoint.pt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_ends_in_time_and_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    command = ["seeds", "--seeds=0", "--init-dim=14", *(f for f in FLAGS if "epochs" not in f), "--epochs=5000"]
+    process = started(command, tmp_path)
+    begin = time.monotonic()
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert time.monotonic() - begin < 10
+    assert process.returncode == 130
+    assert b"the same command goes on" in said
+    (result,) = read_results(tmp_path / "runs")
+    assert result.state == "unfinished"
+    assert result.epochs >= 1
+
+
+def test_workers_die_with_a_killed_driver(tmp_path: Path) -> None:
+    command = ["seeds", "--seeds=0", "--init-dim=14", *(f for f in FLAGS if "epochs" not in f), "--epochs=5000"]
+    process = started(command, tmp_path)
+    process.kill()
+    process.communicate()
+    (result,) = read_results(tmp_path / "runs")
+    deadline = time.monotonic() + 10
+    while read_results(tmp_path / "runs")[0].state == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert read_results(tmp_path / "runs")[0].state == "unfinished"
+    assert result.config == Job(result.config).config
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_leave_the_same_bytes() -> None:
+    script = Path(__file__).parents[1] / "benchmarks" / "kills.py"
+    told = subprocess.run(
+        [sys.executable, str(script), "--kills", "4", "--epochs", "10"], capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "0 differ" in told.stdout

@@ -1,0 +1,98 @@
+"""A Ray cluster of two nodes on the loopback, one of which dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from aldvae.results import read_results
+from tests.test_executors import FLAGS, contents
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+# Newer versions of Ray ask for a token that all nodes share.
+ENVIRONMENT = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+SWEEP = ["seeds", "--seeds=0-3", "--init-dim=14", "--threads=1", *(f for f in FLAGS if "epochs" not in f)]
+
+
+@contextmanager
+def node(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """One node of one slot, in a process group of its own, which is killed at the end."""
+    command = [*RAY, "start", "--block", "--num-cpus=1", *arguments]
+    process = subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        kill(process)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def wait_for_nodes(address: str, number: int) -> None:
+    """Wait until the cluster has so many nodes."""
+    deadline = time.monotonic() + 90
+    command = [*RAY, "status", f"--address={address}"]
+    while True:
+        told = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True).stdout
+        if f"/{number}.0 CPU" in told:
+            return
+        assert time.monotonic() < deadline, told
+        time.sleep(0.5)
+
+
+@pytest.fixture
+def cluster() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Two nodes; yields the address and the second."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"127.0.0.1:{port}"
+    with node("--head", f"--port={port}", "--include-dashboard=false"), node(f"--address={address}") as second:
+        wait_for_nodes(address, 2)
+        yield address, second
+
+
+def test_a_node_dies_and_every_run_finishes_as_it_would_alone(
+    cluster: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    address, second = cluster
+    local, remote = tmp_path / "local", tmp_path / "remote"
+    # Long enough that the node dies in the middle of a run.
+    command = [sys.executable, "-m", "aldvae", *SWEEP, "--epochs=60"]
+    subprocess.run([*command, f"--results-dir={local}"], check=True, capture_output=True)
+    on_ray = [*command, "--executor=ray", f"--ray-address={address}", f"--results-dir={remote}"]
+    driver = subprocess.Popen(on_ray, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 120
+    while not remote.exists() or sum(r.state == "running" and r.epochs > 2 for r in read_results(remote)) < 2:
+        assert time.monotonic() < deadline
+        assert driver.poll() is None, driver.communicate()[0]
+        time.sleep(0.05)
+    kill(second)
+    said, _ = driver.communicate(timeout=180)
+    assert driver.returncode == 0, said
+    assert "trying again from its checkpoint" in said
+    assert contents(remote) == contents(local)
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "aldvae", *SWEEP, "--executor=ray", "--ray-address=127.0.0.1:1"]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert told.returncode == 2
+    assert "--ray-address 127.0.0.1:1 cannot be reached" in told.stderr.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aldvae.config import RunConfig, resolve
+from aldvae.errors import ConfigError
+from aldvae.execution import Execution, Schedule, share_of_cores
+from aldvae.plans import PlanError, load_plan
+from aldvae.protocol import PROTOCOLS
+from aldvae.sweeps import Job, distinct, numbers, sweep
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+
+
+@given(st.lists(st.integers(0, 9_999), min_size=1, max_size=20, unique=True))
+def test_numbers_reads_what_a_list_says(values: list[int]) -> None:
+    assert numbers("dims", ",".join(map(str, values))) == values
+    assert numbers("dims", " , ".join(map(str, values))) == values
+
+
+@given(st.integers(0, 500), st.integers(0, 500))
+def test_numbers_reads_ranges(first: int, length: int) -> None:
+    assert numbers("seeds", f"{first}-{first + length}") == list(range(first, first + length + 1))
+    assert numbers("seeds", f"{first}-{first + length},{first + length + 7}")[-2:] == [
+        first + length,
+        first + length + 7,
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "a", "1,,2", "4-1", "1-2-3", "-1", "1.5", "1,1", "0-3,2", "0-99999999"])
+def test_what_is_no_list_of_numbers_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--seeds"):
+        numbers("seeds", text)
+
+
+@pytest.mark.parametrize("dataset", sorted(PROTOCOLS))
+def test_the_papers_values_are_the_defaults(dataset: str) -> None:
+    known = PROTOCOLS[dataset]
+    runs = [job.config for job in sweep("grid", dataset)]
+    assert {(run.init_dim, run.seed) for run in runs} == {(size, seed) for size in known.grid for seed in range(5)}
+    assert {(run.kind, run.epochs) for run in runs} == {("fixed", known.epochs)}
+    starts = [job.config for job in sweep("sweep-init", dataset)]
+    assert {(run.init_dim, run.seed) for run in starts} == {(s, seed) for s in known.init_dims for seed in range(5)}
+    assert {run.kind for run in starts} == {"adaptive"}
+    assert [job.config.seed for job in sweep("seeds", dataset)] == [0, 1, 2, 3, 4]
+    assert {job.config.init_dim for job in sweep("seeds", dataset)} == {known.init_dims[0]}
+
+
+def test_sweeps_are_lists_over_the_one_run_type() -> None:
+    (job,) = sweep("seeds", "digits", seeds=[3], epochs=7)
+    assert job.config == resolve("adaptive", "digits", seed=3, epochs=7)
+    (job,) = sweep("grid", "digits", sizes=[6], seeds=[1])
+    assert job.config == resolve("fixed", "digits", init_dim=6, seed=1)
+
+
+def test_a_run_of_several_sweeps_is_done_once() -> None:
+    both = [*sweep("seeds", "digits"), *sweep("sweep-init", "digits")]
+    names = [job.config.name for job in distinct(both)]
+    assert len(names) == len(set(names)) == 15
+    assert names[:5] == [job.config.name for job in both[:5]]
+
+
+def test_rule_settings_mean_nothing_to_a_fixed_size() -> None:
+    with pytest.raises(ConfigError, match="--patience means nothing to a model of fixed size"):
+        sweep("grid", "digits", patience=7)
+
+
+def test_the_command_of_a_fixed_size_makes_that_run() -> None:
+    config = resolve("fixed", "digits", init_dim=6, seed=0, epochs=9)
+    words = config.command.split()
+    assert words[:2] == ["aldvae", "grid"]
+    options = dict(zip(words[2::2], words[3::2], strict=True))
+    assert options["--dims"] == "6"
+    assert options["--seeds"] == "0"
+    assert options["--epochs"] == "9"
+
+
+def test_own_data_are_read_once_and_travel_with_each_job(tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, np.random.default_rng(0).normal(size=(50, 6)))
+    jobs = sweep("grid", str(path), Execution(cache_dir=tmp_path), clusters=3)
+    assert {job.own_data for job in jobs} == {path}
+    assert {job.config.init_dim for job in jobs} == {2, 4}
+    assert len({job.config.source for job in jobs}) == 1
+
+
+def test_threads_never_exceed_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)))
+    assert share_of_cores(1, None) is None
+    assert share_of_cores(2, None) == 3
+    assert share_of_cores(4, None) == 1
+    assert share_of_cores(3, 2) == 2
+    with pytest.raises(ConfigError, match="--jobs 7 is more than the 6 processor cores"):
+        share_of_cores(7, None)
+    with pytest.raises(ConfigError, match="--threads 3 for each of 3 runs exceed"):
+        share_of_cores(3, 3)
+
+
+@pytest.mark.parametrize(
+    ("execution", "usual", "threads"),
+    [
+        (Execution(), None, None),
+        (Execution(), 1, 1),
+        (Execution(share=3), None, 3),
+        (Execution(share=3), 1, 1),
+        (Execution(share=3, threads=2), 1, 2),
+    ],
+)
+def test_a_run_takes_its_share(execution: Execution, usual: int | None, threads: int | None) -> None:
+    assert execution.threads_for(usual) == threads
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"executor": "slurm"}, "--executor slurm is not known"),
+        ({"jobs": 0}, "--jobs must be"),
+        ({"ray_address": "auto"}, "--ray-address means nothing without --executor ray"),
+        ({"gpus_per_run": 0.5}, "--gpus-per-run means nothing without --executor ray"),
+        ({"executor": "ray", "gpus_per_run": -1.0}, "--gpus-per-run must be"),
+    ],
+)
+def test_a_senseless_schedule_is_refused(given: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Schedule(**given)  # type: ignore[arg-type]
+
+
+def plan(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "plan.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_plan_is_its_sweeps_in_one_list(tmp_path: Path) -> None:
+    path = plan(
+        tmp_path,
+        """
+        title = "both"
+        [defaults]
+        epochs = 9
+        patience = 3
+        fid_features = "none"
+        [[sweep]]
+        kind = "grid"
+        datasets = ["digits", "mnist"]
+        dims = "4,8"
+        seeds = [0, 1]
+        [[sweep]]
+        kind = "sweep-init"
+        datasets = ["digits"]
+        init_dims = [16]
+        seeds = "0-1"
+        beta = 4
+        epochs = 10
+        """,
+    )
+    told = load_plan(path)
+    expected = [
+        *sweep("grid", "digits", sizes=[4, 8], seeds=[0, 1], epochs=9, fid_features="none"),
+        *sweep("grid", "mnist", sizes=[4, 8], seeds=[0, 1], epochs=9, fid_features="none"),
+        *sweep("sweep-init", "digits", sizes=[16], seeds=[0, 1], epochs=10, patience=3, fid_features="none", beta=4.0),
+    ]
+    assert told.title == "both"
+    assert [job.config.name for job in told.runs(Execution()).jobs] == [job.config.name for job in expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kind =", "is not TOML"),
+        ("title = 'none'", r"lists no \[\[sweep\]\]"),
+        ("[[sweep]]\nkind = 'gird'\ndatasets = ['digits']", "--kind gird is not known; did you mean grid"),
+        ("[[sweep]]\nkind = 'grid'\ndatasets = ['digits']\nepoch = 3", "epoch is not known; did you mean epochs"),
+        ("[[sweep]]\nkind = 'grid'\ndatasets = ['digits']\ninit_dim = 3", "--init-dim has no place here"),
+        ("[[sweep]]\nkind = 'seeds'\ndatasets = ['digits']\ndims = [3]", "dims is not known"),
+        ("[[sweep]]\nkind = 'grid'\ndatasets = ['digits']\nepochs = 'many'", '--epochs is "many", not of type int'),
+        ("[[sweep]]\nkind = 'grid'\ndatasets = ['digits']\nepochs = true", "--epochs is true, not of type int"),
+        ("[[sweep]]\nkind = 'grid'", "--datasets must be a list of names"),
+        ("[[sweep]]\nkind = 'grid'\ndatasets = ['mnits']", "sweep 1: --dataset mnits .* did you mean mnist"),
+        ("[[sweep]]\nkind = 'seeds'\ndatasets = ['digits']\nseeds = '3-1'", "sweep 1: --seeds has a range"),
+        ("name = 'x'\n[[sweep]]\nkind = 'seeds'\ndatasets = ['digits']", "name is not known"),
+        (
+            "[defaults]\nsteps = 3\n[[sweep]]\nkind = 'seeds'\ndatasets = ['digits']",
+            "steps is not known; did you mean step",
+        ),
+    ],
+)
+def test_a_senseless_plan_names_the_place(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(PlanError, match=said):
+        load_plan(plan(tmp_path, text)).runs(Execution())
+
+
+def test_a_plan_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="cannot be read"):
+        load_plan(tmp_path / "nothing.toml")
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
+def test_the_plans_of_the_project_make_sense(path: Path) -> None:
+    told = load_plan(path)
+    assert told.runs(Execution(results_dir=Path("nowhere"))).jobs
+    assert (told.reduces == "") == (path.stem == "paper"), "a plan says what it reduces"
+
+
+def test_the_papers_plan_is_the_papers() -> None:
+    jobs = load_plan(EXPERIMENTS / "paper.toml").runs(Execution(results_dir=Path("nowhere"))).jobs
+    assert {job.config.fid_features for job in jobs} == {"inception"}
+    assert {job.config.rule for job in jobs if job.config.kind == "adaptive"} == {"paper"}
+    for dataset in ("sprites", "mnist", "fashionmnist", "eurosat"):
+        mine = [job.config for job in jobs if job.config.dataset == dataset]
+        assert {run.epochs for run in mine} == {PROTOCOLS[dataset].epochs}
+        assert {run.seed for run in mine} == set(range(5))
+        assert len(mine) == 5 * (len(PROTOCOLS[dataset].grid) + 3 + 1)
+
+
+def test_a_job_is_what_it_does() -> None:
+    config: RunConfig = resolve("adaptive", "digits")
+    assert Job(config) == Job(config, None)
