@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 SWEEPS = (("grid", "--dims", "2,8,16"), ("sweep-init", "--init-dims", "32,16"), ("seeds",))
@@ -34,23 +34,21 @@ def undisturbed(epochs: int, results_dir: Path) -> float:
     return time.monotonic() - begin
 
 
-def disturbed(epochs: int, results_dir: Path, kills: int, seconds: float) -> dict[str, int]:
-    """Do all sweeps, killing at random moments that spread over `seconds`; return whom and how often."""
-    killed = {"driver": 0, "worker": 0}
+def disturbed(epochs: int, results_dir: Path, kills: int, seconds: float, killed: Counter[str]) -> None:
+    """Do all sweeps, killing at random moments that spread over `seconds`; count in `killed` up to `kills`."""
     for sweep in SWEEPS:
         while True:
             process = subprocess.Popen(
                 command(sweep, epochs, results_dir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-            while sum(killed.values()) < kills and process.poll() is None:
+            while killed.total() < kills and process.poll() is None:
                 # The first seconds of a process are imports; some of the kills may well fall there.
                 wait(process, random.uniform(1, 1 + 2 * seconds / kills))
-                victim = "driver" if sum(killed.values()) % 2 == 0 else "worker"
+                victim = "worker" if killed["worker"] < killed["driver"] else "driver"
                 if process.poll() is None and kill(process, victim):
                     killed[victim] += 1
             if process.wait() == 0:
                 break
-    return killed
 
 
 def wait(process: subprocess.Popen[bytes], seconds: float) -> None:
@@ -96,15 +94,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=None, help="of the random moments")
     arguments = parser.parse_args()
     random.seed(arguments.seed)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    killed, differ, compared = Counter[str](), set[str](), 0
     with tempfile.TemporaryDirectory() as root:
         seconds = undisturbed(arguments.epochs, Path(root) / "undisturbed")
-        killed = disturbed(arguments.epochs, Path(root) / "disturbed", arguments.kills, seconds)
-        expected, found = contents(Path(root) / "undisturbed"), contents(Path(root) / "disturbed")
-    differ = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        expected = contents(Path(root) / "undisturbed")
+        # A pass may end before its last kill.
+        while killed.total() < arguments.kills:
+            results_dir = Path(tempfile.mkdtemp(dir=root))
+            disturbed(arguments.epochs, results_dir, arguments.kills, seconds, killed)
+            found = contents(results_dir)
+            compared += len(found)
+            differ |= {name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)}
     print(f"kills: {killed['driver']} of the driver, {killed['worker']} of a worker")
-    print(f"{len(found)} files of {len(found) // (len(TABLES) + 1)} runs compared, {len(differ)} differ")
-    sys.exit(f"different: {', '.join(differ)}" if differ or sum(killed.values()) < arguments.kills else 0)
+    print(f"{compared} files of {compared // (len(TABLES) + 1)} runs compared, {len(differ)} differ")
+    sys.exit(f"different: {', '.join(sorted(differ))}" if differ else 0)
 
 
 if __name__ == "__main__":
