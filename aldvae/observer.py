@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,3 +25,6 @@ class Observer:
         Hears its row of ``metrics.csv``, and what the compressor did (None for a fixed size). An exception raised here
         ends the run; the same command goes on from this epoch.
         """
+
+    def finished(self, path: Path) -> None:
+        """The run is finished, and all its files lie in its directory `path`."""

@@ -11,6 +11,8 @@
 ``failure.txt``         why the last attempt failed, with its traceback
 ``summary.json``        the answer; its presence marks the run as finished
 ``model.safetensors``   the compressed model
+``reconstructions``     pictures of the model (.png, .gif for video), ``samples`` and ``traversal`` too
+``latent_space.csv``    posterior means in two dimensions, with class and cluster
 ``overview.png``        the run as a picture
 ======================  ================================================================================
 """
@@ -238,9 +240,10 @@ class RunDirectory:
             if path.exists():
                 yield name, path.read_bytes()
 
-    def finish(self, summary: Mapping[str, Any], model: bytes) -> None:
-        """Write the model, then the summary, which marks the run as finished; drop the checkpoints."""
-        write_atomically(self.path / "model.safetensors", model)
+    def finish(self, summary: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """Write model and pictures, then the summary, which marks the run as finished; drop the checkpoints."""
+        for name, content in files.items():
+            write_atomically(self.path / name, content)
         write_atomically(self.path / "summary.json", _json(summary))
         for name in CHECKPOINTS:
             (self.path / name).unlink(missing_ok=True)

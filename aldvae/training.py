@@ -26,9 +26,10 @@ from aldvae.files import rounded
 from aldvae.metrics.evaluation import Evaluation, Evaluator, check_samples, require_finite
 from aldvae.metrics.features import Features, Request, load_features
 from aldvae.models import build_vae
-from aldvae.models.storage import model_bytes, network_settings
+from aldvae.models.storage import FILE, model_bytes, network_settings
 from aldvae.models.vae import kl_divergence
 from aldvae.observer import Observer
+from aldvae.pictures import draw_pictures
 from aldvae.provenance import session
 from aldvae.runs import RunDirectory, number
 from aldvae.streams import generator, stream_seed
@@ -174,9 +175,15 @@ def run(
                 first = _begin(trainer, directory, inputs, threads, notes, observer)
                 for epoch in range(first, config.epochs + 1):
                     _epoch(epoch, trainer, evaluator, directory, observer)
-                model = model_bytes(trainer.model, config, data.shape)
-                directory.finish(summarise(config, trainer, directory), model)
+                _finish(trainer, directory, data, observer)
     return Outcome(directory.path, directory.summary(), skipped)
+
+
+def _finish(trainer: Trainer, directory: RunDirectory, data: Dataset, observer: Observer) -> None:
+    pictures = draw_pictures(trainer.model, trainer.config, data.validation)
+    summary = summarise(trainer.config, trainer, directory) | {"train_samples": len(data.train)}
+    directory.finish(summary, {FILE: model_bytes(trainer.model, trainer.config, data.shape), **pictures})
+    observer.finished(directory.path)
 
 
 def _check_data(config: RunConfig, data: Dataset) -> None:
