@@ -105,7 +105,7 @@ def adaptive(**values: Any) -> None:
     """
     execution = _take(Execution, values, own_data=own_data(values["dataset"]))
     config = resolve("adaptive", execution=execution, **values)
-    from aldvae.figures import draw_overview
+    from aldvae.figures.overview import draw_overview
     from aldvae.progress import Display
     from aldvae.training import run
 
@@ -203,9 +203,12 @@ def _work(runs: Callable[[], Runs], execution: Execution, schedule: Schedule, dr
         drive(runs, execution, schedule)
 
 
+ResultsDir = Annotated[Path, typer.Argument(help="A directory that holds runs, however deep.")]
+
+
 @app.command()
 def show(
-    results_dir: Annotated[Path, typer.Argument(help="A directory that holds runs, however deep.")] = Path("runs"),
+    results_dir: ResultsDir = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="A JSON list, for scripts.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV, for scripts.")] = False,
 ) -> None:
@@ -220,6 +223,22 @@ def show(
         print(tables.as_json(results) if as_json else tables.as_csv(results))
     else:
         tables.print_table(results)
+
+
+@app.command()
+def plot(
+    results_dir: ResultsDir = Path("runs"),
+    output_dir: Annotated[Path | None, typer.Option(help="Where to write; without it, RESULTS_DIR.")] = None,
+    formats: Annotated[str, typer.Option("--format", help="png, pdf or both: png,pdf.")] = "png,pdf",
+) -> None:
+    """Draw the paper's figures and write its tables, from whatever runs there are."""
+    from aldvae.plotting import plot_results
+
+    written, missing = plot_results(results_dir, output_dir or results_dir, formats)
+    for path in written:
+        print(path)
+    for line in missing:
+        print(f"aldvae: {line}", file=sys.stderr)
 
 
 data_app = typer.Typer(help="List, fetch, verify and look at the datasets known by name.", invoke_without_command=True)

@@ -61,7 +61,9 @@ def locked(path: Path) -> Iterator[None]:
 def write_figure(figure: Figure, path: Path, dpi: int = 130) -> Path:
     """Write `figure` atomically in the format of `path`'s suffix; return `path`."""
     content = io.BytesIO()
-    figure.savefig(content, format=path.suffix[1:], dpi=dpi, bbox_inches="tight")
+    # Without a date the same results give the same file.
+    metadata = {"CreationDate": None} if path.suffix == ".pdf" else {}
+    figure.savefig(content, format=path.suffix[1:], dpi=dpi, bbox_inches="tight", metadata=metadata)
     write_atomically(path, content.getvalue())
     return path
 

@@ -7,7 +7,7 @@ from matplotlib.image import imread
 
 from aldvae.config import resolve
 from aldvae.execution import Execution
-from aldvae.figures import draw_overview
+from aldvae.figures.overview import draw_overview
 from aldvae.training import run
 from tests.test_training import TINY
 

@@ -24,7 +24,7 @@ from aldvae.compression.compressor import Step
 from aldvae.config import RunConfig, resolve
 from aldvae.errors import AldvaeError, BusyError, ConfigError, DivergedError
 from aldvae.execution import Execution
-from aldvae.figures import draw_overview
+from aldvae.figures.overview import draw_overview
 from aldvae.metrics.evaluation import Evaluator
 from aldvae.observer import Observer
 from aldvae.runs import COLUMNS, RunDirectory

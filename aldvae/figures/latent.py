@@ -1,0 +1,46 @@
+"""The latent space in two dimensions, coloured by class and by cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from aldvae.figures.style import PAGE
+from aldvae.results import Result
+from aldvae.series import Series
+
+
+def draw_latent_spaces(series: Sequence[Series]) -> dict[str, Figure]:
+    """Draw one figure for each dataset: the first adaptive run that stopped where its rule said, else the first run."""
+    chosen: dict[str, Result] = {}
+    for one in sorted(series, key=lambda one: (one.config.kind != "adaptive", not one.config.stop)):
+        if (one.results[0].path / "latent_space.csv").exists():
+            chosen.setdefault(one.config.dataset, one.results[0])
+    return {f"latent_space-{name.replace('.', '-')}": draw_latent_space(result) for name, result in chosen.items()}
+
+
+def draw_latent_space(result: Result) -> Figure:
+    """Draw the posterior means of a finished run on their two leading principal components."""
+    points = pd.read_csv(result.path / "latent_space.csv")
+    by = [name for name in ("class", "cluster") if points[name].notna().all()]
+    figure = Figure(figsize=(PAGE, 3.4), layout="constrained")
+    axes = figure.subplots(1, len(by), squeeze=False)[0]
+    for axis, name in zip(axes, by, strict=True):
+        _scatter(axis, points, name)
+    config = result.config
+    figure.suptitle(
+        f"{config.dataset}, {config.kind}, size {(result.summary or {}).get('latent_dim')}, seed {config.seed}"
+    )
+    return figure
+
+
+def _scatter(axis: Axes, points: pd.DataFrame, name: str) -> None:
+    for value in sorted(points[name].unique()):
+        group = points[points[name] == value]
+        axis.scatter(group["component_1"], group["component_2"], s=12, marker=f"${value:.0f}$", linewidths=0.2)
+    axis.set_title(f"by {name}" if name == "class" else "by K-means cluster")
+    axis.set_xlabel("first principal component of the posterior means")
+    axis.set_ylabel("second")

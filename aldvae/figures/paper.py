@@ -1,0 +1,216 @@
+"""The paper's Figures 2, 3 and 4 from whatever finished runs there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+from aldvae.figures.style import BLUE, COLUMN, LINES, ORANGE, PAGE, PANEL, RED, metric_label
+from aldvae.series import Series, fixed, variant
+
+ROWS = ("fid_recon", "fid_gen", "silhouette", "recon_loss")
+_LARGEST_LABELS = 8
+Draw = Callable[[Axes, str], None]
+
+
+@dataclass
+class Column:
+    """One dataset's part of a figure: what draws a metric into a panel."""
+
+    title: str
+    features: str
+    draw: Draw
+    upper: Callable[[Axes], None] | None = None
+    legend_title: str = ""
+
+
+@dataclass
+class Drawn:
+    """Figures by their names, and a line for each thing that is missing, with the command that would make it."""
+
+    figures: dict[str, Figure] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+
+def draw_paper(series: Sequence[Series]) -> Drawn:
+    """Draw each of the paper's figures once for every variant of the settings that has runs for it."""
+    drawn = Drawn()
+    adaptive = [one for one in series if one.config.kind == "adaptive"]
+    if not adaptive:
+        drawn.missing.append("no finished adaptive run: make one with aldvae adaptive, or aldvae seeds")
+    for name, columns in (("figure2", _figure2), ("figure3", _figure3), ("figure4", _figure4)):
+        by_variant: dict[str, list[Column]] = {}
+        for one, column in columns(adaptive, series, drawn.missing):
+            by_variant.setdefault(_label(one), []).append(column)
+        for label, found in by_variant.items():
+            drawn.figures[name + _slug(label)] = _layout(found, label)
+    return drawn
+
+
+def _label(one: Series) -> str:
+    rule = "" if one.config.rule == "paper" else f"rule {one.config.rule}"
+    return ", ".join(part for part in (rule, variant(one.config)) if part)
+
+
+def _slug(label: str) -> str:
+    return "".join(f"-{part.strip().replace(' ', '-').replace('_', '-')}" for part in label.split(",") if part)
+
+
+Columns = Iterable[tuple[Series, Column]]
+
+
+def _figure2(adaptive: Sequence[Series], _: Sequence[Series], missing: list[str]) -> Columns:
+    """Compressed to the smallest size, with the place where the rule would have stopped."""
+    found = [one for one in adaptive if not one.config.stop]
+    for one in _first_start([one for one in adaptive if one.config.stop]):
+        if not any(_same(one, other, "stop") for other in found):
+            command = replace(one.config, stop=False, seed=one.seeds[0]).command
+            missing.append(f"Figure 2 needs a run without stop: {command}")
+    for one in _first_start(found):
+
+        def draw(axis: Axes, metric: str, one: Series = one) -> None:
+            _curve(axis, one.column(metric), BLUE, "-", _seeds(one))
+            _stops(axis, one)
+
+        yield one, Column(one.config.dataset, one.config.fid_features, draw, partial(_sizes, one))
+
+
+def _figure3(adaptive: Sequence[Series], series: Sequence[Series], missing: list[str]) -> Columns:
+    """The adaptive model, and one whose size was the found one from the start."""
+    there = {result.config: result for one in series for result in one.results if one.config.kind == "fixed"}
+    for one in _first_start([one for one in adaptive if one.config.stop]):
+        wanted = {r.config.seed: fixed(r.config, size) for r, size in zip(one.results, one.sizes, strict=True)}
+        for config in wanted.values():
+            if config not in there:
+                missing.append(f"Figure 3 needs a model of the size found: {config.command}")
+        both = [seed for seed, config in wanted.items() if config in there]
+        if not both:
+            continue
+        ours = Series(tuple(r for r in one.results if r.config.seed in both))
+        theirs = Series(tuple(there[wanted[seed]] for seed in both))
+        sizes = ", ".join(map(str, ours.sizes))
+
+        def draw(axis: Axes, metric: str, ours: Series = ours, theirs: Series = theirs) -> None:
+            _curve(axis, theirs.column(metric), BLUE, "-", "fixed size")
+            _curve(axis, ours.column(metric), ORANGE, "--", "adaptive")
+
+        yield (
+            one,
+            Column(f"{one.config.dataset}, final size {sizes}", one.config.fid_features, draw, None, _seeds(ours)),
+        )
+
+
+def _figure4(adaptive: Sequence[Series], _: Sequence[Series], missing: list[str]) -> Columns:
+    """The same rule from several initial sizes."""
+    groups: dict[Any, list[Series]] = {}
+    for one in adaptive:
+        if one.config.stop:
+            groups.setdefault(replace(one.config, seed=0, init_dim=2), []).append(one)
+    for found in groups.values():
+        found.sort(key=lambda one: -one.config.init_dim)
+        if len(found) < 2:
+            config = found[0].config
+            words = config.command.replace("aldvae adaptive", "aldvae sweep-init", 1)
+            words = words.replace(f" --init-dim {config.init_dim}", "")
+            missing.append(f"Figure 4 needs several initial sizes: {words}")
+            continue
+
+        def draw(axis: Axes, metric: str, found: list[Series] = found) -> None:
+            for number, one in enumerate(found):
+                colour, line = LINES[number % len(LINES)]
+                label = f"ALD$_{number + 1}$ (Dim={_spread(one.sizes)}), from {one.config.init_dim}"
+                _curve(axis, one.column(metric), colour, line, label)
+
+        yield found[0], Column(found[0].config.dataset, found[0].config.fid_features, draw, None, _seeds(found[0]))
+
+
+def _first_start(series: Sequence[Series]) -> list[Series]:
+    """Return, of the series that differ in their initial size alone, the one that starts largest."""
+    largest: dict[Any, Series] = {}
+    for one in series:
+        key = replace(one.config, seed=0, init_dim=2)
+        if key not in largest or one.config.init_dim > largest[key].config.init_dim:
+            largest[key] = one
+    return list(largest.values())
+
+
+def _same(one: Series, other: Series, but: str) -> bool:
+    same: dict[str, Any] = {"seed": 0, but: True}
+    return replace(one.config, **same) == replace(other.config, **same)
+
+
+def _seeds(one: Series) -> str:
+    return f"seed {one.seeds[0]}" if len(one.seeds) == 1 else f"mean and deviation of {len(one.seeds)} seeds"
+
+
+def _spread(sizes: Sequence[int]) -> str:
+    return str(sizes[0]) if len(sizes) == 1 else f"{fmean(sizes):.1f}±{stdev(sizes):.1f}"
+
+
+def _layout(columns: Sequence[Column], label: str) -> Figure:
+    width = COLUMN if len(columns) == 1 else PAGE
+    figure = Figure(figsize=(width, PANEL * len(ROWS) + 0.5), layout="constrained")
+    axes = figure.subplots(len(ROWS), len(columns), squeeze=False, sharex="col")
+    for number, column in enumerate(columns):
+        for row, metric in enumerate(ROWS):
+            axis = axes[row, number]
+            column.draw(axis, metric)
+            if metric.startswith("fid_"):
+                axis.set_yscale("log")
+                axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.yaxis.set_major_formatter(ScalarFormatter())
+                axis.yaxis.set_minor_formatter(NullFormatter())
+            if number == 0 or column.features != columns[0].features:
+                axis.set_ylabel(metric_label(metric, column.features))
+        top, bottom = axes[0, number], axes[-1, number]
+        top.set_title(column.title)
+        bottom.set_xlabel("epoch")
+        top.legend(title=column.legend_title or None, title_fontsize="small")
+        if column.upper is not None:
+            column.upper(top)
+    if label:
+        figure.suptitle(label, fontsize="small")
+    return figure
+
+
+def _curve(axis: Axes, values: pd.DataFrame, colour: str, line: str, label: str) -> None:
+    """Draw the mean over seeds, and a band of one standard deviation where there are several."""
+    values = values.dropna(how="all")
+    if values.empty:
+        axis.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axis.transAxes)
+        return
+    mean = values.mean(axis=1)
+    axis.plot(mean.index, mean, color=colour, linestyle=line, label=label)
+    if values.shape[1] > 1:
+        deviation = values.std(axis=1)
+        axis.fill_between(mean.index, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
+
+
+def _stops(axis: Axes, one: Series) -> None:
+    epochs = [epoch for epoch in one.stops if epoch is not None]
+    for number, epoch in enumerate(epochs):
+        label = f"the rule stops ({len(epochs)} of {len(one.stops)})" if number == 0 else None
+        axis.axvline(epoch, color=RED, linewidth=0.8, label=label)
+    if not epochs:
+        axis.plot([], [], color=RED, label="the rule never stops")
+
+
+def _sizes(one: Series, axis: Axes) -> None:
+    """Put the latent size (its mean over seeds) on an upper axis: a tick at each change, a label at some."""
+    sizes = one.column("latent_dim").mean(axis=1)
+    changes = sizes.index[sizes.diff() != 0].tolist()
+    positions = np.unique(np.linspace(0, len(changes) - 1, _LARGEST_LABELS).round().astype(int))
+    labelled = [changes[position] for position in positions]
+    upper = axis.secondary_xaxis("top")
+    upper.set_xticks(changes, minor=True)
+    upper.set_xticks(labelled, [f"{sizes[epoch]:.0f}" for epoch in labelled])
+    upper.set_xlabel("latent size")

@@ -1,0 +1,56 @@
+"""How figures look: readable in print, told apart without colour, and the same file each time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from aldvae.files import write_figure
+
+# Of Okabe and Ito: apart for the colour-blind, and of different lightness in gray; line styles help as well.
+BLUE, ORANGE, BLACK, GREEN, PURPLE = "#0072b2", "#e69f00", "#000000", "#009e73", "#cc79a7"
+RED = "#d62728"
+LINES = ((BLUE, "-"), (ORANGE, "--"), (BLACK, ":"), (GREEN, "-."), (PURPLE, "-"))
+# Inches: a column and a page of text, a panel's height; points: the smallest text.
+COLUMN, PAGE, PANEL = 3.4, 7.0, 1.45
+_TEXT = 7
+
+_PRINT = {
+    "font.size": _TEXT,
+    "axes.titlesize": _TEXT + 1,
+    "axes.labelsize": _TEXT,
+    "xtick.labelsize": _TEXT - 0.5,
+    "ytick.labelsize": _TEXT - 0.5,
+    "legend.fontsize": _TEXT - 0.5,
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "lines.linewidth": 1.0,
+    "legend.frameon": False,
+    # Fonts are embedded as they are; journals refuse the other kind.
+    "pdf.fonttype": 42,
+}
+
+
+@contextmanager
+def print_style() -> Iterator[None]:
+    """Draw and save for print inside the context."""
+    with mpl.rc_context(_PRINT):  # type: ignore[arg-type]
+        yield
+
+
+def save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
+    """Write `figure` as STEM.png, STEM.pdf or both; return the paths."""
+    return [write_figure(figure, stem.with_name(f"{stem.name}.{kind}"), dpi=200) for kind in formats]
+
+
+def metric_label(metric: str, features: str) -> str:
+    """Return an axis title for a metric, naming the `features` behind a Fréchet distance."""
+    if metric.startswith("fid_"):
+        of = "reconstr." if metric == "fid_recon" else "generations"
+        return f"FID of {of}" if features == "inception" else f"Fréchet d. of {of}\n({features} features)"
+    return {"recon_loss": "Reconstruction loss\n(nats per sample)", "silhouette": "Silhouette score"}[metric]

@@ -1,0 +1,41 @@
+"""From results to figures and tables on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aldvae.errors import ConfigError
+from aldvae.figures.latent import draw_latent_spaces
+from aldvae.figures.paper import draw_paper
+from aldvae.figures.style import print_style, save
+from aldvae.results import read_results
+from aldvae.series import series
+from aldvae.tables import make_tables, write_tables
+
+FORMATS = ("png", "pdf")
+
+
+def plot_results(results_dir: Path, output_dir: Path, formats: str) -> tuple[list[Path], list[str]]:
+    """Write all figures and tables that the runs under `results_dir` allow.
+
+    Returns the paths written, and a line for each thing that is missing. Raises `ConfigError` for an unknown format,
+    and where there is no run at all.
+    """
+    kinds = [kind.strip() for kind in formats.split(",")]
+    for kind in kinds:
+        if kind not in FORMATS:
+            raise ConfigError("format", f"takes png, pdf or png,pdf, not {formats}")
+    results = read_results(results_dir)
+    found = series(results)
+    if not found:
+        raise ConfigError("results_dir", f"{results_dir} holds no finished run; aldvae adaptive makes one")
+    written: list[Path] = []
+    with print_style():
+        drawn = draw_paper(found)
+        drawn.figures |= draw_latent_spaces(found)
+        for name, figure in drawn.figures.items():
+            written += save(figure, output_dir / "figures" / name, kinds)
+    written += write_tables(make_tables(found), output_dir / "tables")
+    left = sum(result.summary is None for result in results)
+    unfinished = [f"{left} unfinished runs are left out; the command that began them goes on"] if left else []
+    return written, [*unfinished, *drawn.missing]

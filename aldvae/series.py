@@ -1,0 +1,93 @@
+"""Runs that belong together: the same but for their seed, and sizes and rules compared under the same settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from aldvae.config import COMPRESSION, RunConfig
+from aldvae.protocol import PROTOCOLS
+from aldvae.results import Result
+
+# What a figure or table shows by itself, and so does not belong to a variant.
+_SHOWN = {"kind", "dataset", "source", "init_dim", "seed", "stop", "rule"}
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Finished runs that differ in their seed alone, in the order of their seeds."""
+
+    results: tuple[Result, ...]
+
+    @property
+    def config(self) -> RunConfig:
+        """The settings of the first run."""
+        return self.results[0].config
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds."""
+        return tuple(result.config.seed for result in self.results)
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """The final size of each run."""
+        return tuple(summary(result)["latent_dim"] for result in self.results)
+
+    @cached_property
+    def stops(self) -> tuple[int | None, ...]:
+        """The epoch at which the rule stopped in each run, or would have; None where it did not."""
+        return tuple(summary(result)["stop_epoch"] for result in self.results)
+
+    def column(self, name: str) -> pd.DataFrame:
+        """Return a column of ``metrics.csv``: a row per epoch, a column per seed."""
+        return pd.DataFrame({seed: frame[name] for seed, frame in self._frames.items()})
+
+    @cached_property
+    def _frames(self) -> dict[int, pd.DataFrame]:
+        return {r.config.seed: pd.read_csv(r.path / "metrics.csv", index_col="epoch") for r in self.results}
+
+    def final(self, name: str) -> list[float]:
+        """Return the last value of a metric in each run that has it."""
+        values = [summary(result)["final"].get(name) for result in self.results]
+        return [float(value) for value in values if value is not None]
+
+
+def summary(result: Result) -> dict[str, Any]:
+    """Return the summary of a finished run."""
+    assert result.summary is not None
+    return result.summary
+
+
+def series(results: Iterable[Result]) -> list[Series]:
+    """Group the finished runs among `results` by everything but their seed, in the order they come."""
+    groups: dict[RunConfig, list[Result]] = {}
+    for result in results:
+        if result.summary is not None:
+            groups.setdefault(replace(result.config, seed=0), []).append(result)
+    return [Series(tuple(sorted(group, key=lambda r: r.config.seed))) for group in groups.values()]
+
+
+def variant(config: RunConfig, compression: bool = True) -> str:
+    """Return what `config` sets otherwise than its dataset's protocol, in words; empty if nothing.
+
+    Without `compression`, what concerns the rule alone is left out, so that models of fixed size can be compared.
+    """
+    known = PROTOCOLS.get(config.dataset) if config.source is None else None
+    told = []
+    for field in fields(RunConfig):
+        value, usual = getattr(config, field.name), getattr(known, field.name, field.default)
+        hidden = field.name in _SHOWN or (field.name in COMPRESSION and not compression)
+        if not hidden and usual is not MISSING and value != usual:
+            told.append(f"{field.name} {value}")
+    return ", ".join(told)
+
+
+def fixed(config: RunConfig, size: int) -> RunConfig:
+    """Return the settings of the model of fixed `size` that an adaptive run is compared with."""
+    usual: dict[str, Any] = {field.name: field.default for field in fields(RunConfig) if field.name in COMPRESSION}
+    return replace(config, kind="fixed", init_dim=size, **usual)

@@ -1,0 +1,161 @@
+"""The paper's numbers beside ours: sizes found, adaptive against fixed models, and what the answer cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import pandas as pd
+
+from aldvae.config import RunConfig
+from aldvae.files import write_atomically
+from aldvae.series import Series, fixed, summary, variant
+
+# Section 5.2 and 5.1 of the paper: deviation of the size over five seeds, epochs until it is found.
+PAPER = {
+    "mnist": {"deviation": 3, "epochs": 50},
+    "fashionmnist": {"deviation": 2, "epochs": 100},
+    "eurosat": {"deviation": 6, "epochs": 50},
+    "sprites": {"deviation": 7, "epochs": 50},
+}
+METRICS = ("recon_loss", "kl", "silhouette", "fid_recon", "fid_gen", "active_units")
+
+
+def make_tables(series: Sequence[Series]) -> dict[str, pd.DataFrame]:
+    """Return the tables by name; one for which there are no runs is empty."""
+    return {"sizes": sizes(series), "adaptive_and_fixed": adaptive_and_fixed(series), "cost": cost(series)}
+
+
+def sizes(series: Sequence[Series]) -> pd.DataFrame:
+    """Return sizes found by dataset, rule and initial size, with mean and deviation over seeds (section 5.2)."""
+    rows = []
+    for one in series:
+        if one.config.kind != "adaptive" or not one.config.stop:
+            continue
+        told = PAPER.get(one.config.dataset, {})
+        stops = [epoch for epoch in one.stops if epoch is not None]
+        rows.append(
+            {
+                **_names(one),
+                "init_dim": one.config.init_dim,
+                "seeds": len(one.seeds),
+                "sizes": " ".join(map(str, one.sizes)),
+                "size_mean": _mean(one.sizes),
+                "size_deviation": _deviation(one.sizes),
+                "paper_size_deviation": told.get("deviation"),
+                "stopped": len(stops),
+                "stop_epoch_mean": _mean(stops),
+                "paper_stop_epoch": told.get("epochs"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def adaptive_and_fixed(series: Sequence[Series]) -> pd.DataFrame:
+    """Return final metrics of adaptive runs and of models whose size was the found one from the start (section 5.1)."""
+    there = {result.config: result for one in series for result in one.results if one.config.kind == "fixed"}
+    rows = []
+    for one in series:
+        if one.config.kind != "adaptive" or not one.config.stop:
+            continue
+        pairs = [(r, there.get(fixed(r.config, size))) for r, size in zip(one.results, one.sizes, strict=True)]
+        matched = [(ours, theirs) for ours, theirs in pairs if theirs is not None]
+        if not matched:
+            continue
+        ours, theirs = (Series(tuple(side)) for side in zip(*matched, strict=True))
+        for metric in METRICS:
+            rows.append(
+                {
+                    **_names(one),
+                    "init_dim": one.config.init_dim,
+                    "seeds": len(matched),
+                    "metric": metric + (f" ({one.config.fid_features})" if metric.startswith("fid_") else ""),
+                    "adaptive": _mean(ours.final(metric)),
+                    "adaptive_deviation": _deviation(ours.final(metric)),
+                    "fixed": _mean(theirs.final(metric)),
+                    "fixed_deviation": _deviation(theirs.final(metric)),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def cost(series: Sequence[Series]) -> pd.DataFrame:
+    """Return epochs, seconds and images of a grid search and of an adaptive run, for one seed (means over seeds).
+
+    A whole adaptive run leaves a trained model as each point of the grid does; its size is known at `found`.
+    """
+    rows = []
+    for one in series:
+        if one.config.kind != "adaptive" or not one.config.stop:
+            continue
+        grid = [other for other in series if _without_seed(other.config) == _fixed_like(one.config, other.config)]
+        ours = _spent([one])
+        row = {**_names(one), "init_dim": one.config.init_dim, "grid_points": len(grid)}
+        stops = [epoch for epoch in one.stops if epoch is not None]
+        row |= {f"{name}_adaptive": value for name, value in ours.items()} | {"epochs_found": _mean(stops)}
+        if grid:
+            theirs = _spent(grid)
+            row |= {f"{name}_grid": value for name, value in theirs.items()}
+            row |= {f"{name}_ratio": _ratio(theirs[name], ours[name]) for name in ours}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _fixed_like(config: RunConfig, other: RunConfig) -> RunConfig:
+    return _without_seed(fixed(config, other.init_dim))
+
+
+def _without_seed(config: RunConfig) -> RunConfig:
+    return replace(config, seed=0)
+
+
+def _spent(series: Sequence[Series]) -> dict[str, float | None]:
+    """Return what one seed spends on all of `series`: means over seeds, summed."""
+    told = [[summary(result) for result in one.results] for one in series]
+    seconds = sum(fmean(s["train_seconds"] + s["metrics_seconds"] for s in each) for each in told)
+    epochs = sum(fmean(s["epochs"] for s in each) for each in told)
+    samples = told[0][0].get("train_samples")
+    return {"epochs": epochs, "seconds": round(seconds, 1), "images": epochs * samples if samples else None}
+
+
+def _ratio(theirs: float | None, ours: float | None) -> float | None:
+    return round(theirs / ours, 2) if theirs and ours else None
+
+
+def _names(one: Series) -> dict[str, Any]:
+    return {"dataset": one.config.dataset, "rule": one.config.rule, "settings": variant(one.config)}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(fmean(values), 4) if values else None
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    return round(stdev(values), 4) if len(values) > 1 else None
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return `table` as Markdown, empty cells for what is not there."""
+    cells = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    lines = [list(table.columns), ["---"] * len(table.columns), *cells]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def write_tables(tables: dict[str, pd.DataFrame], directory: Path) -> list[Path]:
+    """Write each table that has rows as CSV and as Markdown; return the paths."""
+    paths = []
+    for name, table in tables.items():
+        if not table.empty:
+            for suffix, text in ((".csv", table.to_csv(index=False, lineterminator="\n")), (".md", markdown(table))):
+                write_atomically(directory / f"{name}{suffix}", text)
+                paths.append(directory / f"{name}{suffix}")
+    return paths
