@@ -22,6 +22,8 @@ JOBS ?= 1
 
 reproduce: env
 	$(BIN)/aldvae run $(PLAN) --jobs $(JOBS) --results-dir $(RESULTS)
+	$(BIN)/aldvae plot $(RESULTS)
+	$(BIN)/aldvae report $(RESULTS)
 
 # Two processes of one thread each: on small tensors a second thread costs more than it brings.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
@@ -56,6 +58,8 @@ smoke: env
 	$(BIN)/aldvae sweep-init --init-dims 16,12 --seeds 0 $(TINY) --results-dir runs/smoke
 	$(BIN)/aldvae seeds --seeds 0-1 $(TINY) --results-dir runs/smoke
 	$(BIN)/aldvae show runs/smoke
+	$(BIN)/aldvae plot runs/smoke
+	$(BIN)/aldvae report runs/smoke
 	$(BIN)/aldvae data
 	$(BIN)/aldvae data fetch digits
 	$(BIN)/aldvae data verify digits

@@ -241,6 +241,19 @@ def plot(
         print(f"aldvae: {line}", file=sys.stderr)
 
 
+@app.command()
+def report(
+    results_dir: ResultsDir = Path("runs"),
+    output: Annotated[Path | None, typer.Option(help="The file; without it, RESULTS_DIR/report.html.")] = None,
+) -> None:
+    """Write one HTML file with the answer, figures, tables, pictures, settings and commands."""
+    from aldvae.report import write_report
+
+    path = output or results_dir / "report.html"
+    write_report(results_dir, path)
+    print(path)
+
+
 data_app = typer.Typer(help="List, fetch, verify and look at the datasets known by name.", invoke_without_command=True)
 app.add_typer(data_app, name="data")
 

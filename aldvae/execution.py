@@ -26,6 +26,7 @@ class Execution:
     results_dir: Path = setting("Execution", "Where run directories are made.", Path("runs"))
     cache_dir: Path | None = setting("Execution", "Where computed things are kept (or ALDVAE_CACHE_DIR).", None)
     inception_weights: Path | None = setting("Execution", "A file of pytorch-fid's Inception weights.", None)
+    tensorboard: bool = setting("Execution", "Also write what TensorBoard shows into the run's directory.", False)
     device: str = setting("Execution", "auto, cpu, cuda, cuda:N or mps.", "auto")
     threads: int | None = setting(
         "Execution", "CPU threads; without it 1 for a small mlp, else as torch chooses.", None

@@ -139,12 +139,13 @@ def _deviation(values: Sequence[float]) -> float | None:
 
 def markdown(table: pd.DataFrame) -> str:
     """Return `table` as Markdown, empty cells for what is not there."""
-    cells = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    cells = [[cell(value) for value in row] for row in table.itertuples(index=False)]
     lines = [list(table.columns), ["---"] * len(table.columns), *cells]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """Return a value as a reader wants it; empty for what is not there."""
     if value is None or value != value:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -171,6 +171,10 @@ def run(
             if not skipped:
                 trainer = Trainer(config, data, device)
                 evaluator = Evaluator(config, data.validation, features, execution.cache_directory, device)
+                if execution.tensorboard:
+                    from aldvae.tensorboard import TensorBoard
+
+                    observer = TensorBoard(observer, directory.path)
                 notes = [*config.warnings(), *([features.note] if features else [])]
                 first = _begin(trainer, directory, inputs, threads, notes, observer)
                 for epoch in range(first, config.epochs + 1):

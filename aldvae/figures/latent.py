@@ -13,13 +13,22 @@ from aldvae.results import Result
 from aldvae.series import Series
 
 
-def draw_latent_spaces(series: Sequence[Series]) -> dict[str, Figure]:
-    """Draw one figure for each dataset: the first adaptive run that stopped where its rule said, else the first run."""
+def shown_models(series: Sequence[Series]) -> list[Result]:
+    """Return a run of each dataset to look at: the first adaptive one that obeyed its rule, else the first."""
     chosen: dict[str, Result] = {}
     for one in sorted(series, key=lambda one: (one.config.kind != "adaptive", not one.config.stop)):
         if (one.results[0].path / "latent_space.csv").exists():
             chosen.setdefault(one.config.dataset, one.results[0])
-    return {f"latent_space-{name.replace('.', '-')}": draw_latent_space(result) for name, result in chosen.items()}
+    return list(chosen.values())
+
+
+def draw_latent_spaces(series: Sequence[Series]) -> dict[str, Figure]:
+    """Draw the latent spaces of `shown_models`, by figure name."""
+    return {f"latent_space-{_slug(result)}": draw_latent_space(result) for result in shown_models(series)}
+
+
+def _slug(result: Result) -> str:
+    return result.config.dataset.replace(".", "-")
 
 
 def draw_latent_space(result: Result) -> Figure:

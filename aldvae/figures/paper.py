@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from aldvae.figures.style import BLUE, COLUMN, LINES, ORANGE, PAGE, PANEL, RED, metric_label
+from aldvae.figures.style import BLUE, COLUMN, LINES, ORANGE, PAGE, PANEL, RED, SMALL, metric_label
 from aldvae.series import Series, fixed, variant
 
 ROWS = ("fid_recon", "fid_gen", "silhouette", "recon_loss")
@@ -127,7 +127,7 @@ def _figure4(adaptive: Sequence[Series], _: Sequence[Series], missing: list[str]
         def draw(axis: Axes, metric: str, found: list[Series] = found) -> None:
             for number, one in enumerate(found):
                 colour, line = LINES[number % len(LINES)]
-                label = f"ALD$_{number + 1}$ (Dim={_spread(one.sizes)}), from {one.config.init_dim}"
+                label = f"ALD_{number + 1} (Dim={size_text(one.sizes)}), from {one.config.init_dim}"
                 _curve(axis, one.column(metric), colour, line, label)
 
         yield found[0], Column(found[0].config.dataset, found[0].config.fid_features, draw, None, _seeds(found[0]))
@@ -152,7 +152,8 @@ def _seeds(one: Series) -> str:
     return f"seed {one.seeds[0]}" if len(one.seeds) == 1 else f"mean and deviation of {len(one.seeds)} seeds"
 
 
-def _spread(sizes: Sequence[int]) -> str:
+def size_text(sizes: Sequence[int]) -> str:
+    """Return a size, or of several their mean and standard deviation."""
     return str(sizes[0]) if len(sizes) == 1 else f"{fmean(sizes):.1f}±{stdev(sizes):.1f}"
 
 
@@ -174,11 +175,11 @@ def _layout(columns: Sequence[Column], label: str) -> Figure:
         top, bottom = axes[0, number], axes[-1, number]
         top.set_title(column.title)
         bottom.set_xlabel("epoch")
-        top.legend(title=column.legend_title or None, title_fontsize="small")
+        top.legend(title=column.legend_title or None, title_fontsize=SMALL, loc="best")
         if column.upper is not None:
             column.upper(top)
     if label:
-        figure.suptitle(label, fontsize="small")
+        figure.suptitle(label, fontsize=SMALL)
     return figure
 
 

@@ -15,17 +15,18 @@ from aldvae.files import write_figure
 BLUE, ORANGE, BLACK, GREEN, PURPLE = "#0072b2", "#e69f00", "#000000", "#009e73", "#cc79a7"
 RED = "#d62728"
 LINES = ((BLUE, "-"), (ORANGE, "--"), (BLACK, ":"), (GREEN, "-."), (PURPLE, "-"))
-# Inches: a column and a page of text, a panel's height; points: the smallest text.
+# Inches: a column and a page of text, a panel's height; points: text, and the smallest.
 COLUMN, PAGE, PANEL = 3.4, 7.0, 1.45
 _TEXT = 7
+SMALL = 6.5
 
 _PRINT = {
     "font.size": _TEXT,
     "axes.titlesize": _TEXT + 1,
     "axes.labelsize": _TEXT,
-    "xtick.labelsize": _TEXT - 0.5,
-    "ytick.labelsize": _TEXT - 0.5,
-    "legend.fontsize": _TEXT - 0.5,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.fontsize": SMALL,
     "axes.linewidth": 0.6,
     "axes.spines.right": False,
     "axes.spines.top": False,

@@ -1,0 +1,41 @@
+"""Plot 200 runs of 200 epochs: `python benchmarks/plotting.py` prints the seconds of one ``aldvae plot``.
+
+The runs are copies of one real run on digits under other seeds; what is measured is reading and drawing.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from aldvae.config import resolve
+from aldvae.execution import Execution
+from aldvae.training import run
+
+RUNS = 200
+
+
+def main() -> None:
+    """Make the runs, plot them, print the seconds."""
+    with tempfile.TemporaryDirectory() as root:
+        config = resolve("adaptive", "digits", stop=False)
+        source = run(config, Execution(results_dir=Path(root) / "one")).path
+        for seed in range(RUNS):
+            copy = replace(config, seed=seed)
+            target = shutil.copytree(source, Path(root) / "many" / copy.name)
+            (target / "config.json").write_text(json.dumps({"settings": copy.to_json(), "inputs": {}}))
+        begin = time.monotonic()
+        command = [sys.executable, "-m", "aldvae", "plot", str(Path(root) / "many")]
+        told = subprocess.run(command, check=True, capture_output=True, text=True)
+        seconds = time.monotonic() - begin
+    print(f"{RUNS} runs of {config.epochs} epochs: {len(told.stdout.splitlines())} files in {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

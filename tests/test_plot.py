@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from aldvae.config import RunConfig, resolve
+from aldvae.errors import ConfigError
+from aldvae.execution import Execution
+from aldvae.figures.paper import draw_paper, size_text
+from aldvae.figures.style import COLUMN, PAGE, print_style
+from aldvae.models import build_vae
+from aldvae.pictures import draw_pictures
+from aldvae.plotting import plot_results
+from aldvae.report import write_report
+from aldvae.results import read_results
+from aldvae.series import fixed, series, variant
+from aldvae.sweeps import sweep
+from aldvae.tables import make_tables, markdown
+from aldvae.training import run
+from tests.conftest import Cli, digits
+
+TINY: dict[str, Any] = {
+    "limit": 200,
+    "epochs": 8,
+    "hidden_dim": 16,
+    "fid_samples": 50,
+    "silhouette_samples": 50,
+}
+RULE: dict[str, Any] = {"patience": 2, "window": 4, "slow_window": 8}
+ALWAYS: dict[str, Any] = {f"threshold_{m}": float("-inf") for m in ("recon_loss", "silhouette", "fid_recon", "fid_gen")}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds of everything the figures need: without stop, from two sizes, fixed at the size found, a small grid."""
+    results_dir = tmp_path_factory.mktemp("results")
+    jobs = sweep("seeds", "digits", seeds=[0, 1], init_dim=14, **TINY, **RULE, stop=False, **ALWAYS)
+    jobs += sweep("sweep-init", "digits", sizes=[14, 12], seeds=[0, 1], **TINY, **RULE, **ALWAYS)
+    jobs += sweep("grid", "digits", sizes=[2, 9], seeds=[0, 1], **TINY)
+    for job in jobs:
+        run(job.config, Execution(results_dir=results_dir, threads=1))
+    return results_dir
+
+
+def test_each_figure_is_drawn_with_what_it_must_show(results: Path) -> None:
+    with print_style():
+        drawn = draw_paper(series(read_results(results)))
+    assert drawn.missing == []
+    label = "-limit-200-hidden-dim-16-epochs-8"
+    figures = {name.partition("-")[0]: figure for name, figure in drawn.figures.items()}
+    assert sorted(figures) == ["figure2", "figure3", "figure4"]
+    assert all(name.partition("-")[2].startswith(label[1:]) for name in drawn.figures)
+    two = figures["figure2"].axes
+    assert len(two) == 4
+    for axis in two:
+        red = [line for line in axis.lines if line.get_color() == "#d62728"]
+        assert [line.get_xdata()[0] for line in red] == [4, 4]  # type: ignore[index]
+    (upper,) = two[0].child_axes
+    assert [text.get_text() for text in upper.get_xticklabels()][:2] == ["14", "9"]
+    assert _legend(figures["figure3"]) == ["fixed size", "adaptive"]
+    assert _legend(figures["figure4"]) == ["ALD_1 (Dim=9.0±0.0), from 14", "ALD_2 (Dim=7.0±0.0), from 12"]
+    for figure in figures.values():
+        assert [axis.get_ylabel().split()[0] for axis in figure.axes] == [
+            "Fréchet",
+            "Fréchet",
+            "Silhouette",
+            "Reconstruction",
+        ]
+        assert "classifier features" in figure.axes[0].get_ylabel()
+
+
+def _legend(figure: Figure) -> list[str]:
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_the_curve_is_the_mean_over_seeds(results: Path) -> None:
+    (one,) = [s for s in series(read_results(results)) if s.config.kind == "adaptive" and not s.config.stop]
+    tables = [pd.read_csv(r.path / "metrics.csv")["recon_loss"] for r in one.results]
+    expected = (tables[0] + tables[1]) / 2
+    with print_style():
+        figures = draw_paper([one]).figures
+    axis = next(figure for name, figure in figures.items() if name.startswith("figure2")).axes[3]
+    curve = next(line for line in axis.lines if line.get_color() == "#0072b2")
+    assert np.allclose(np.asarray(curve.get_ydata(), dtype=float), expected)
+
+
+def test_figures_are_readable_in_print_and_the_same_each_time(results: Path, tmp_path: Path) -> None:
+    written, missing = plot_results(results, tmp_path / "one", "png,pdf")
+    assert missing == []
+    again, _ = plot_results(results, tmp_path / "two", "png,pdf")
+    assert [path.read_bytes() for path in written] == [path.read_bytes() for path in again]
+    for path in written:
+        if path.suffix == ".pdf":
+            content = path.read_bytes()
+            # TrueType, embedded.
+            assert b"/FontFile2" in content
+            assert b"/Type3" not in content
+    with print_style():
+        for figure in draw_paper(series(read_results(results))).figures.values():
+            assert figure.get_figwidth() in (COLUMN, PAGE)
+            assert min(text.get_fontsize() for text in figure.findobj(_is_text)) >= 6  # type: ignore[attr-defined]
+
+
+def _is_text(artist: Any) -> bool:
+    return hasattr(artist, "get_fontsize") and bool(artist.get_text())
+
+
+def test_what_is_missing_is_said_with_the_command_that_makes_it(results: Path) -> None:
+    found = series(read_results(results))
+    stopped = [s for s in found if s.config.kind == "adaptive" and s.config.stop and s.config.init_dim == 14]
+    missing = draw_paper(stopped).missing
+    assert [line.partition(":")[0] for line in missing] == [
+        "Figure 2 needs a run without stop",
+        "Figure 3 needs a model of the size found",
+        "Figure 3 needs a model of the size found",
+        "Figure 4 needs several initial sizes",
+    ]
+    assert "aldvae adaptive" in missing[0]
+    assert "--no-stop" in missing[0]
+    assert "aldvae grid" in missing[1]
+    assert "--dims 9 " in missing[1]
+    assert "aldvae sweep-init" in missing[3]
+    assert draw_paper([s for s in found if s.config.kind == "fixed"]).missing[0].startswith("no finished adaptive run")
+
+
+def test_tables_hold_what_the_runs_hold(results: Path) -> None:
+    found = series(read_results(results))
+    tables = make_tables(found)
+    sizes = tables["sizes"].set_index("init_dim")
+    assert sizes.loc[14, "sizes"] == "9 9"
+    assert sizes.loc[12, "size_mean"] == 7
+    assert sizes.loc[14, "stop_epoch_mean"] == 4
+    both = tables["adaptive_and_fixed"].set_index("metric")
+    assert set(both["init_dim"]) == {14}
+    (nine,) = [s for s in found if s.config.kind == "fixed" and s.config.init_dim == 9]
+    assert both.loc["recon_loss", "fixed"] == pytest.approx(np.mean(nine.final("recon_loss")), abs=1e-4)
+    assert "fid_gen (classifier)" in both.index
+    cost = tables["cost"].set_index("init_dim")
+    assert cost.loc[14, "grid_points"] == 2
+    assert cost.loc[14, "epochs_ratio"] == 2
+    assert cost.loc[14, "images_adaptive"] == 8 * 140
+    assert markdown(tables["sizes"]).splitlines()[1].count("---") == len(tables["sizes"].columns)
+
+
+def test_series_and_variants() -> None:
+    config = resolve("adaptive", "mnist")
+    assert variant(config) == ""
+    assert variant(replace(config, epochs=40, seed=3, init_dim=80)) == "epochs 40"
+    assert variant(replace(config, patience=10, beta=4.0)) == "beta 4.0, patience 10"
+    assert variant(replace(config, patience=10, beta=4.0), compression=False) == "beta 4.0"
+    assert fixed(replace(config, patience=10, stop=False), 12) == resolve("fixed", "mnist", init_dim=12)
+    assert size_text([7]) == "7"
+    assert size_text([6, 8]) == "7.0±1.4"
+
+
+def test_plots_need_neither_models_nor_checkpoints(results: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(results, tmp_path / "copy")
+    for model in copy.glob("*/model.safetensors"):
+        model.unlink()
+    assert plot_results(copy, tmp_path, "png")[0]
+
+
+def test_senseless_requests_are_refused(results: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--format takes png, pdf"):
+        plot_results(results, tmp_path, "png,jpg")
+    with pytest.raises(ConfigError, match="holds no finished run"):
+        plot_results(tmp_path, tmp_path, "png")
+    with pytest.raises(ConfigError, match="is not there"):
+        write_report(tmp_path / "nowhere", tmp_path / "report.html")
+
+
+def test_pictures_show_the_model(results: Path) -> None:
+    for result in read_results(results):
+        with Image.open(result.path / "reconstructions.png") as picture:
+            # Two rows of ten digits of 8 x 8, a white line between them, enlarged six times.
+            assert picture.size == (10 * 54 - 6, 2 * 54 - 6)
+        points = pd.read_csv(result.path / "latent_space.csv")
+        assert len(points) == 60
+        assert points["component_1"].var() >= points["component_2"].var()
+
+
+def test_originals_and_rows_of_the_traversal_are_where_they_belong() -> None:
+    validation = digits(200).validation
+    config = resolve("adaptive", "digits", **TINY)
+    model = build_vae(validation.shape, 3, network="mlp", hidden_dim=16).train()
+    files = draw_pictures(model, config, validation)
+    assert model.training
+    assert draw_pictures(model, config, validation) == files
+    grid = _pixels(files["reconstructions.png"])
+    for column in range(10):
+        shown = grid[3:48:6, 54 * column + 3 : 54 * column + 48 : 6]
+        assert np.array_equal(shown, validation.x[column, 0].numpy())
+    traversal = _pixels(files["traversal.png"])
+    # In the middle of each row nothing but the first dimension's own mean has changed: zero, for all rows.
+    assert traversal.shape == (3 * 54 - 6, 9 * 54 - 6)
+
+
+def _pixels(content: bytes) -> np.ndarray:
+    import io
+
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+def test_video_moves_and_vectors_have_no_pictures(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name, x in (
+        ("video", random.random((40, 4, 8, 8, 3), dtype=np.float32)),
+        ("vectors", random.normal(size=(40, 5))),
+    ):
+        np.save(tmp_path / f"{name}.npy", x)
+        given: dict[str, Any] = {"clusters": 3, "epochs": 1, "validation": 0.4, "fid_features": "none"}
+        given |= {"silhouette_samples": 16} | ({"channels": 4, "init_dim": 8} if name == "video" else {})
+        execution = Execution(results_dir=tmp_path, own_data=tmp_path / f"{name}.npy")
+        path = run(resolve("adaptive", str(tmp_path / f"{name}.npy"), execution, **given), execution).path
+        if name == "video":
+            with Image.open(path / "reconstructions.gif") as animation:
+                assert animation.n_frames == 4  # type: ignore[attr-defined]
+        else:
+            assert [file.suffix for file in path.glob("*.png")] == []
+        assert (path / "latent_space.csv").exists()
+
+
+def test_plot_and_report_on_the_command_line(cli: Cli, results: Path, tmp_path: Path) -> None:
+    done = cli("plot", results, "--output-dir=out", "--format=png")
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        assert (tmp_path / line).is_file()
+    assert cli("report", results, "--output=out/report.html").stdout == "out/report.html\n"
+    assert cli("plot", "nowhere").returncode == 2
+
+
+@pytest.fixture(scope="module")
+def page(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(results, path)
+    return path
+
+
+def test_the_report_is_self_contained_and_holds_the_answer(page: Path, results: Path) -> None:
+    text = page.read_text()
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", text)
+    assert "9.0±0.0" in text
+    assert text.count("data:image/png") >= 3 + 4
+    for one in series(read_results(results)):
+        assert one.config.command.split(" --limit")[0] in text
+    assert str(results) not in text
+
+
+def test_what_a_dataset_is_called_is_text_in_the_report(results: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "<b>x.npz", x=np.random.default_rng(0).normal(size=(60, 4)))
+    given: dict[str, Any] = {"clusters": 3, "epochs": 1, "validation": 0.4, "fid_features": "none"}
+    execution = Execution(results_dir=tmp_path / "runs", own_data=tmp_path / "<b>x.npz")
+    run(resolve("adaptive", str(tmp_path / "<b>x.npz"), execution, **given, silhouette_samples=16), execution)
+    write_report(tmp_path / "runs", tmp_path / "report.html")
+    assert "<b>x" not in (tmp_path / "report.html").read_text()
+    assert results.exists()
+
+
+@pytest.mark.parametrize("width", [500, 1200])
+def test_a_browser_finds_no_error_in_the_report(page: Path, tmp_path: Path, width: int) -> None:
+    browser = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
+    if browser is None:
+        if os.environ.get("ALDVAE_REQUIRE_DATA"):
+            pytest.fail("CI needs Chromium")
+        pytest.skip("Chromium is not installed")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
+    command += [f"--user-data-dir={tmp_path}", f"--window-size={width},2000", f"--screenshot={tmp_path / 'page.png'}"]
+    told = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=90)
+    assert "CONSOLE" not in told.stderr
+    with Image.open(tmp_path / "page.png") as picture:
+        assert picture.width == width
+        # Text and figures, not an empty page.
+        assert np.asarray(picture.convert("L")).std() > 10
+
+
+def test_tensorboard_holds_the_columns_and_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config: RunConfig = resolve("adaptive", "digits", **TINY, init_dim=8)
+    path = run(config, Execution(results_dir=tmp_path, tensorboard=True)).path
+    events = EventAccumulator(str(path)).Reload()
+    metrics = pd.read_csv(path / "metrics.csv")
+    assert sorted(events.Tags()["images"]) == ["reconstructions", "samples", "traversal"]
+    for name in ("recon_loss", "latent_dim", "fid_gen"):
+        scalars = [(event.step, event.value) for event in events.Scalars(name)]
+        assert [step for step, _ in scalars] == metrics["epoch"].tolist()
+        assert np.allclose([value for _, value in scalars], metrics[name], rtol=1e-5)
