@@ -105,7 +105,6 @@ def adaptive(**values: Any) -> None:
     """
     execution = _take(Execution, values, own_data=own_data(values["dataset"]))
     config = resolve("adaptive", execution=execution, **values)
-    from aldvae.figures.overview import draw_overview
     from aldvae.progress import Display
     from aldvae.training import run
 
@@ -113,6 +112,9 @@ def adaptive(**values: Any) -> None:
         outcome = run(config, execution, display)
         if outcome.skipped:
             display.note("this run was finished before; nothing was trained")
+    # Matplotlib takes a second to import: training need not wait for it.
+    from aldvae.figures.overview import draw_overview
+
     picture = outcome.path / "overview.png"
     if not picture.exists():
         draw_overview(outcome.path)

@@ -32,3 +32,10 @@ def cpu_settings(threads: int | None) -> Iterator[int]:
             _depth -= 1
             torch.set_flush_denormal(_depth > 0)
             torch.set_num_threads(before)
+
+
+@contextmanager
+def late_libraries() -> Iterator[None]:
+    """Hold libraries that were loaded inside `cpu_settings` to its number of threads as well."""
+    with threadpool_limits(torch.get_num_threads()):
+        yield

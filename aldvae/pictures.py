@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.decomposition import PCA
 from torch import Tensor
 
 from aldvae.config import RunConfig
+from aldvae.cpu import late_libraries
 from aldvae.data.dataset import Samples, inputs
 from aldvae.files import rounded
 from aldvae.metrics.clustering import find_clusters
@@ -95,7 +95,10 @@ def _grid(samples: Tensor, columns: int) -> Image.Image:
 
 def _latent_space(mu: np.ndarray, config: RunConfig, labels: Tensor | None) -> bytes:
     """Return posterior means projected on their two leading principal components, with class and cluster."""
-    points = PCA(2, svd_solver="full").fit_transform(mu)
+    from sklearn.decomposition import PCA
+
+    with late_libraries():
+        points = PCA(2, svd_solver="full").fit_transform(mu)
     clusters: Sequence[int] = find_clusters(mu, config.clusters, stream_seed(config.seed, "k-means") % 2**32).tolist()
     classes = [""] * len(mu) if labels is None else labels[: len(mu)].tolist()
     text = io.StringIO()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aldvae.data import own
 from aldvae.data.dataset import Dataset, Samples, cut, inputs
 from aldvae.data.sources import SOURCES
 from aldvae.errors import ConfigError
@@ -29,6 +28,9 @@ def load_dataset(
     data, a senseless limit.
     """
     if own_data is not None:
+        # It needs pandas, which takes half a second to import.
+        from aldvae.data import own
+
         samples = own.load(own_data, resize, cache_dir)
     elif resize is not None:
         raise ConfigError("resize", f"is for folders of pictures of your own; {name} has one size")

@@ -6,7 +6,6 @@ import hashlib
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from aldvae.cpu import cpu_settings
@@ -46,6 +45,8 @@ def fit_pca(data: Dataset) -> tuple[Projection, str]:
 
     Fitted on the first 5,000 training samples, on the CPU with one thread.
     """
+    from sklearn.decomposition import PCA
+
     samples = inputs(frames(data.train.x[:_MOST_SAMPLES])).flatten(1).numpy()
     with cpu_settings(1):
         pca = PCA(min(DIMENSIONS, *samples.shape), random_state=0).fit(samples)
