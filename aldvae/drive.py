@@ -55,7 +55,7 @@ def drive(runs: Callable[[], Runs], execution: Execution, schedule: Schedule) ->
         while not interrupted and (left := _left(planned.jobs, execution, tried)):
             done, pace = len(planned.jobs) - len(left), _pace(execution)
             with SweepDisplay(left, done, pace, executor.slots) as display:
-                scheduler = Scheduler(executor, execution.results_dir, display)
+                scheduler = Scheduler(executor, execution.results_dir, display, schedule.population)
                 scheduler.run(left)
             tried |= {job.config.name for job in left}
             failed += sum(end.state is State.FAILED for end in scheduler.ends.values())

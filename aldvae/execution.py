@@ -66,6 +66,7 @@ class Schedule:
     jobs: int | None = setting("Sweep", "Runs at a time; without it 1, on Ray as many as fit.", None)
     executor: str = setting("Sweep", "local (processes of this machine) or ray.", "local")
     ray_address: str | None = setting("Sweep", "The Ray cluster's address, or auto for the one of this node.", None)
+    population: int | None = setting("Sweep", "Train so many runs of one dataset and network as one stack.", None)
     gpus_per_run: float | None = setting("Sweep", "On Ray, GPUs for one run; 0.5 lets two runs share one.", None)
 
     def __post_init__(self) -> None:
@@ -74,6 +75,10 @@ class Schedule:
             raise unknown_name("executor", self.executor, list(EXECUTORS))
         if self.jobs is not None and not 1 <= self.jobs <= 1024:
             raise ConfigError("jobs", f"must be 1 to 1024, not {self.jobs}")
+        if self.population is not None and not 1 <= self.population <= 1024:
+            raise ConfigError("population", f"must be 1 to 1024, not {self.population}")
+        if self.population is not None and self.executor != "local":
+            raise ConfigError("population", "means nothing without --executor local; leave it out")
         if self.executor != "ray":
             for name in ("ray_address", "gpus_per_run"):
                 if getattr(self, name) is not None:

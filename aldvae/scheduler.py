@@ -13,7 +13,7 @@ from typing import Protocol
 
 from aldvae.executors import Ended, EpochDone, Event, Executor, Note, State
 from aldvae.runs import RunDirectory
-from aldvae.sweeps import Job
+from aldvae.sweeps import Job, stack_key
 
 RETRIES = 2
 # Seconds: for the epoch that is under way at an interrupt, and until a run of another process is looked at again.
@@ -40,14 +40,18 @@ class SweepObserver(Protocol):
 class Scheduler:
     """Does jobs on an executor; `ends` tells what became of each."""
 
-    def __init__(self, executor: Executor, results_dir: Path, observer: SweepObserver) -> None:
-        """Nothing is begun yet."""
+    def __init__(
+        self, executor: Executor, results_dir: Path, observer: SweepObserver, population: int | None = None
+    ) -> None:
+        """Nothing is begun yet; up to `population` runs that can be stacked are handed out as one batch."""
+        self.population = population or 1
         self.executor, self.results_dir, self.observer = executor, results_dir, observer
         self.ends: dict[str, Ended] = {}
         self.interrupted = False
         self._waiting: deque[Job] = deque()
         self._later: deque[tuple[float, Job]] = deque()
         self._running: dict[str, Job] = {}
+        self._batches: list[set[str]] = []
         self._noted: set[str] = set()
         self._lost: Counter[str] = Counter()
         self._deadline = float("inf")
@@ -75,11 +79,25 @@ class Scheduler:
     def _submit(self) -> None:
         while self._later and self._later[0][0] <= time.monotonic():
             self._waiting.append(self._later.popleft()[1])
-        while self._waiting and len(self._running) < self.executor.slots and not self.interrupted:
-            job = self._waiting.popleft()
-            self._running[job.config.name] = job
-            self.observer.started(job)
-            self.executor.submit(job)
+        self._batches = [batch for batch in self._batches if batch & self._running.keys()]
+        while self._waiting and len(self._batches) < self.executor.slots and not self.interrupted:
+            batch = self._next_batch()
+            self._batches.append({job.config.name for job in batch})
+            for job in batch:
+                self._running[job.config.name] = job
+                self.observer.started(job)
+            self.executor.submit(batch)
+
+    def _next_batch(self) -> list[Job]:
+        """Take the next job, and others that can be trained with it; one whose worker died goes alone."""
+        batch = [self._waiting.popleft()]
+        key = stack_key(batch[0].config)
+        if self.population > 1 and key is not None and not self._lost[batch[0].config.name]:
+            fitting = [job for job in self._waiting if stack_key(job.config) == key]
+            batch += fitting[: self.population - 1]
+            taken = {job.config.name for job in batch}
+            self._waiting = deque(job for job in self._waiting if job.config.name not in taken)
+        return batch
 
     def _take(self, event: Event) -> None:
         job = self._running[event.run]

@@ -87,6 +87,19 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
     return list({job.config.name: job for job in jobs}.values())
 
 
+# The video network normalises over a batch and keeps running means, which cannot be stacked.
+_STACKABLE = ("mlp", "conv")
+_ONE_POPULATION = (
+    *("dataset", "source", "limit", "validation", "resize", "network", "hidden_dim", "channels", "likelihood"),
+    *("beta", "batch_size", "lr"),
+)
+
+
+def stack_key(config: RunConfig) -> tuple[Any, ...] | None:
+    """Return what runs share that can be trained as one population; None for a network that cannot."""
+    return tuple(getattr(config, name) for name in _ONE_POPULATION) if config.network in _STACKABLE else None
+
+
 def numbers(option: str, text: str) -> list[int]:
     """Return the whole numbers of a list such as ``4,8,12``, ``0-4`` or ``0-2,7``.
 

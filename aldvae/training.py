@@ -7,32 +7,30 @@ import pickle
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from aldvae.compression.compressor import Compressor, Step
+from aldvae.compression.compressor import Step
 from aldvae.config import RunConfig
 from aldvae.cpu import cpu_settings
-from aldvae.data import Dataset, inputs, load_dataset
+from aldvae.data import Dataset, load_dataset
 from aldvae.devices import pick_device
 from aldvae.errors import ConfigError
 from aldvae.execution import Execution
 from aldvae.files import rounded
-from aldvae.metrics.evaluation import Evaluation, Evaluator, check_samples, require_finite
+from aldvae.metrics.evaluation import Evaluator, check_samples, require_finite
 from aldvae.metrics.features import Features, Request, load_features
-from aldvae.models import build_vae
-from aldvae.models.storage import FILE, model_bytes, network_settings
-from aldvae.models.vae import kl_divergence
+from aldvae.models.storage import FILE, model_bytes
 from aldvae.observer import Observer
 from aldvae.pictures import draw_pictures
 from aldvae.provenance import session
 from aldvae.runs import RunDirectory, number
-from aldvae.streams import generator, stream_seed
+from aldvae.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -42,86 +40,6 @@ class Outcome:
     path: Path
     summary: dict[str, Any]
     skipped: bool
-
-
-class Trainer:
-    """The model, its optimiser and, in an adaptive run, its compressor."""
-
-    def __init__(self, config: RunConfig, data: Dataset, device: torch.device) -> None:
-        """Make a fresh model; its weights depend on the seed alone, not on the device."""
-        self.config, self.device = config, device
-        self.samples = data.train.x.to(device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream_seed(config.seed, "weights"))
-            self.model = build_vae(data.shape, config.init_dim, **network_settings(config))
-        if data.standardisation is not None:
-            self.model.input_mean, self.model.input_scale = data.standardisation
-        self.model.to(device)
-        fused = device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, amsgrad=True, fused=fused)
-        self.compressor = self._make_compressor() if config.kind == "adaptive" else None
-
-    def _make_compressor(self) -> Compressor:
-        return Compressor(
-            heads=[self.model.mu, self.model.log_var],
-            readers=[self.model.reader],
-            optimizer=self.optimizer,
-            rule=self.config.make_rule(),
-            select=self.config.select,
-            seed=self.config.seed,
-            stop=self.config.stop,
-            epochs=self.config.epochs,
-        )
-
-    @property
-    def neurons(self) -> list[int]:
-        """The latent neurons still there, by their position in the first model."""
-        return self.compressor.neurons if self.compressor is not None else list(range(self.model.latent_dim))
-
-    def train_epoch(self, epoch: int) -> float:
-        """Train for one epoch; return the mean loss (negative ELBO with beta, nats per image) over its steps."""
-        self.model.train()
-        order = torch.randperm(len(self.samples), generator=generator(self.config.seed, "order", epoch))
-        random = generator(self.config.seed, "noise", epoch, self.device)
-        total = torch.zeros((), device=self.device)
-        for index in order.to(self.device).split(self.config.batch_size):
-            loss = self._step(inputs(self.samples[index]), random)
-            total += loss * len(index)
-        return float(total) / len(self.samples)
-
-    def _step(self, x: Tensor, random: torch.Generator) -> Tensor:
-        noise = torch.randn(len(x), self.model.latent_dim, generator=random, device=self.device)
-        out = self.model(x, noise)
-        kl = kl_divergence(out.mu, out.log_var)
-        loss: Tensor = (self.model.likelihood(out.decoded, x).sum() + self.config.beta * kl.sum()) / len(x)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        return loss.detach()
-
-    def compress(self, evaluation: Evaluation | None) -> Step | None:
-        """Let the rule see the epoch's metrics (None: not measured), and remove neurons if it says so."""
-        if self.compressor is None:
-            return None
-        if evaluation is None:
-            return self.compressor.step()
-        asked = {name: evaluation.metrics[name] for name in self.config.asked_metrics}
-        return self.compressor.step(kl=evaluation.kl, **asked)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that training goes on from."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "compressor": self.compressor.state_dict() if self.compressor is not None else None,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state`; only for a fresh trainer of the same configuration."""
-        if self.compressor is not None:
-            self.compressor.load_state_dict(state["compressor"])
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
 
 
 class Shelf:
@@ -154,67 +72,157 @@ def run(
     `DivergedError` when a loss or metric stops being a number.
     """
     observer, shelf = observer or Observer(), shelf or Shelf()
+    with cpu_settings(execution.threads_for(config.usual_threads)) as threads, ExitStack() as locks:
+        run = begin(config, execution, observer, threads, shelf, locks, wait)
+        while run is not None and not run.done:
+            since = time.perf_counter()
+            loss = run.trainer.train_epoch(run.epoch)
+            run.conclude(loss, time.perf_counter() - since)
+        if run is not None:
+            run.finish()
+    directory = RunDirectory(execution.results_dir, config)
+    return Outcome(directory.path, directory.summary(), skipped=run is None)
+
+
+def begin(
+    config: RunConfig,
+    execution: Execution,
+    observer: Observer,
+    threads: int,
+    shelf: Shelf,
+    locks: ExitStack,
+    wait: bool = False,
+) -> Run | None:
+    """Lock a run's directory, as long as `locks` is open, and return the run as far as it is; None if it is finished.
+
+    Raises as `run` does.
+    """
     directory = RunDirectory(execution.results_dir, config, observer.note)
     directory.check()
     if directory.finished:
-        return Outcome(directory.path, directory.summary(), skipped=True)
+        return None
+    prepared = prepare(config, execution, threads, shelf)
+    directory.check(prepared.inputs)
+    locks.enter_context(directory.locked(wait))
+    # Another process may have finished the run since we looked.
+    return None if directory.finished else Run(config, execution, observer, directory, prepared)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What runs on the same data, in the same process, share."""
+
+    data: Dataset
+    features: Features | None
+    device: torch.device
+    threads: int
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Names for the data and the features, equal for equal ones."""
+        features = self.features.identity if self.features is not None else "none"
+        return {"data": self.data.fingerprint, "features": features}
+
+
+def prepare(config: RunConfig, execution: Execution, threads: int, shelf: Shelf) -> Prepared:
+    """Load what a run needs; raises `ConfigError` for data, weights and devices that are not to be had."""
     device = pick_device(execution.device)
-    with cpu_settings(execution.threads_for(config.usual_threads)) as threads:
-        data = load_data(config, execution, shelf)
-        _check_data(config, data)
-        features = load_features_of(config, execution, data, device, shelf)
-        inputs = {"data": data.fingerprint, "features": features.identity if features else "none"}
-        directory.check(inputs)
-        with directory.locked(wait):
-            # Another process may have finished the run since we looked.
-            skipped = directory.finished
-            if not skipped:
-                trainer = Trainer(config, data, device)
-                evaluator = Evaluator(config, data.validation, features, execution.cache_directory, device)
-                if execution.tensorboard:
-                    from aldvae.tensorboard import TensorBoard
-
-                    observer = TensorBoard(observer, directory.path)
-                notes = [*config.warnings(), *([features.note] if features else [])]
-                first = _begin(trainer, directory, inputs, threads, notes, observer)
-                for epoch in range(first, config.epochs + 1):
-                    _epoch(epoch, trainer, evaluator, directory, observer)
-                _finish(trainer, directory, data, observer)
-    return Outcome(directory.path, directory.summary(), skipped)
+    data = load_data(config, execution, shelf)
+    _check_data(config, data)
+    return Prepared(data, load_features_of(config, execution, data, device, shelf), device, threads)
 
 
-def _finish(trainer: Trainer, directory: RunDirectory, data: Dataset, observer: Observer) -> None:
-    pictures = draw_pictures(trainer.model, trainer.config, data.validation)
-    summary = summarise(trainer.config, trainer, directory) | {"train_samples": len(data.train)}
-    directory.finish(summary, {FILE: model_bytes(trainer.model, trainer.config, data.shape), **pictures})
-    observer.finished(directory.path)
+class Run:
+    """A run under way: what happens before its epochs, after each, and after the last.
+
+    Its directory must be locked. `epoch` is the one to train next.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        execution: Execution,
+        observer: Observer,
+        directory: RunDirectory,
+        prepared: Prepared,
+    ) -> None:
+        """Make the model, or take up where the run was; write down who works on it, and tell the observer."""
+        self.config, self.directory, self.prepared = config, directory, prepared
+        self.observer = _with_tensorboard(observer, directory) if execution.tensorboard else observer
+        self.trainer = Trainer(config, prepared.data, prepared.device)
+        validation, features = prepared.data.validation, prepared.features
+        self.evaluator = Evaluator(config, validation, features, execution.cache_directory, prepared.device)
+        self.epoch = 1 + self._begin()
+        for note in [*config.warnings(), *([features.note] if features else [])]:
+            self.observer.note(note)
+        self.observer.started(config, self.epoch)
+
+    def _begin(self) -> int:
+        done, tables = _resume(self.trainer, self.directory, self.observer)
+        now = session(self.prepared.device, self.prepared.threads, done + 1)
+        before = self.directory.begin(self.prepared.inputs, now)
+        self.directory.restore_tables(tables)
+        if done and before and any(before[name] != now[name] for name in ("device", "threads")):
+            began = f"begun on {before['device']} with {before['threads']} threads"
+            self.observer.note(f"{began}: last digits may differ")
+        return done
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs are trained."""
+        return self.epoch > self.config.epochs
+
+    def conclude(self, train_loss: float, train_seconds: float) -> None:
+        """Measure, decide and write down the epoch that was just trained.
+
+        Raises `DivergedError` where a loss or metric is no number.
+        """
+        epoch, model = self.epoch, self.trainer.model
+        require_finite(epoch, train_loss=train_loss)
+        begin, latent_dim, neurons = time.perf_counter(), model.latent_dim, self.trainer.neurons
+        measuring = epoch % self.config.metrics_every == 0 or epoch == self.config.epochs
+        evaluation = self.evaluator.evaluate(model, epoch).rounded() if measuring else None
+        seconds = {"train_seconds": train_seconds, "metrics_seconds": time.perf_counter() - begin}
+        row: dict[str, Any] = {"epoch": epoch, "latent_dim": latent_dim, "train_loss": rounded(train_loss)}
+        row |= {"fid_features": self.config.fid_features, "fid_samples": self.config.fid_samples}
+        if evaluation is not None:
+            row |= evaluation.metrics
+            kl = zip(neurons, evaluation.kl, strict=True)
+            self.directory.append("latent", [{"epoch": epoch, "neuron": neuron, "kl": value} for neuron, value in kl])
+        self.directory.append("metrics", [row])
+        self.directory.append("times", [{"epoch": epoch} | {name: round(value, 4) for name, value in seconds.items()}])
+        step = self.trainer.compress(evaluation)
+        if step is not None and step.decision is not None:
+            self.directory.append("decisions", [decision_row(step, self.config.stop)])
+        self._save()
+        self.epoch += 1
+        self.observer.epoch_done(row, step)
+
+    def _save(self) -> None:
+        content = io.BytesIO()
+        state = {"epoch": self.epoch, "trainer": self.trainer.state_dict(), "tables": self.directory.tables_text}
+        torch.save(state, content)
+        self.directory.save_checkpoint(content.getvalue())
+
+    def finish(self) -> None:
+        """Leave the model, its pictures and the summary."""
+        model, data = self.trainer.model, self.prepared.data
+        pictures = draw_pictures(model, self.config, data.validation)
+        summary = summarise(self.config, self.trainer, self.directory) | {"train_samples": len(data.train)}
+        self.directory.finish(summary, {FILE: model_bytes(model, self.config, data.shape), **pictures})
+        self.observer.finished(self.directory.path)
+
+
+def _with_tensorboard(observer: Observer, directory: RunDirectory) -> Observer:
+    from aldvae.tensorboard import TensorBoard
+
+    return TensorBoard(observer, directory.path)
 
 
 def _check_data(config: RunConfig, data: Dataset) -> None:
     check_samples(config, data.validation)
     if data.train.is_vectors and config.likelihood == "bernoulli":
         raise ConfigError("likelihood", "bernoulli is for pixels in [0, 1], not for vectors; use gaussian")
-
-
-def _begin(
-    trainer: Trainer,
-    directory: RunDirectory,
-    inputs: dict[str, str],
-    threads: int,
-    notes: list[str],
-    observer: Observer,
-) -> int:
-    """Resume where the run was, write down who works on it, tell the observer; return the epoch to begin with."""
-    done, tables = _resume(trainer, directory, observer)
-    now = session(trainer.device, threads, done + 1)
-    before = directory.begin(inputs, now)
-    directory.restore_tables(tables)
-    if done and before and any(before[name] != now[name] for name in ("device", "threads")):
-        notes = [*notes, f"begun on {before['device']} with {before['threads']} threads: last digits may differ"]
-    for note in notes:
-        observer.note(note)
-    observer.started(trainer.config, done + 1)
-    return done + 1
 
 
 def load_data(config: RunConfig, execution: Execution, shelf: Shelf) -> Dataset:
@@ -271,33 +279,6 @@ def _checkpoint(content: bytes, device: torch.device) -> dict[str, Any] | None:
     except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile):
         return None
     return checkpoint if isinstance(checkpoint, dict) and set(checkpoint) == {"epoch", "trainer", "tables"} else None
-
-
-def _epoch(epoch: int, trainer: Trainer, evaluator: Evaluator, directory: RunDirectory, observer: Observer) -> None:
-    begin = time.perf_counter()
-    latent_dim, neurons = trainer.model.latent_dim, trainer.neurons
-    train_loss = trainer.train_epoch(epoch)
-    require_finite(epoch, train_loss=train_loss)
-    trained = time.perf_counter()
-    measuring = epoch % trainer.config.metrics_every == 0 or epoch == trainer.config.epochs
-    evaluation = evaluator.evaluate(trainer.model, epoch).rounded() if measuring else None
-    measured = time.perf_counter()
-    row: dict[str, Any] = {"epoch": epoch, "latent_dim": latent_dim, "train_loss": rounded(train_loss)}
-    row |= {"fid_features": trainer.config.fid_features, "fid_samples": trainer.config.fid_samples}
-    if evaluation is not None:
-        row |= evaluation.metrics
-        kl = zip(neurons, evaluation.kl, strict=True)
-        directory.append("latent", [{"epoch": epoch, "neuron": neuron, "kl": value} for neuron, value in kl])
-    directory.append("metrics", [row])
-    seconds = {"train_seconds": round(trained - begin, 4), "metrics_seconds": round(measured - trained, 4)}
-    directory.append("times", [{"epoch": epoch, **seconds}])
-    step = trainer.compress(evaluation)
-    if step is not None and step.decision is not None:
-        directory.append("decisions", [decision_row(step, trainer.config.stop)])
-    content = io.BytesIO()
-    torch.save({"epoch": epoch, "trainer": trainer.state_dict(), "tables": directory.tables_text}, content)
-    directory.save_checkpoint(content.getvalue())
-    observer.epoch_done(row, step)
 
 
 def decision_row(step: Step, stops: bool) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from aldvae.cpu import cpu_settings
 from aldvae.devices import pick_device
 from aldvae.execution import Execution
 from aldvae.metrics.evaluation import Evaluator
-from aldvae.training import Shelf, Trainer, load_data, load_features_of
+from aldvae.trainer import Trainer
+from aldvae.training import Shelf, load_data, load_features_of
 
 
 def main() -> None:

@@ -31,10 +31,8 @@ def main() -> None:
             begin = time.monotonic()
             subprocess.run([sys.executable, "-c", CODE, *options], check=True, stderr=subprocess.DEVNULL)
             seconds.append(time.monotonic() - begin)
-    median = statistics.median(seconds[1:])
-    print(
-        f"first step after {median:.2f} s (median of {REPETITIONS}; {min(seconds[1:]):.2f} to {max(seconds[1:]):.2f})"
-    )
+    warm = sorted(seconds[1:])
+    print(f"first step after {statistics.median(warm):.2f} s (median of {len(warm)}; {warm[0]:.2f} to {warm[-1]:.2f})")
 
 
 if __name__ == "__main__":

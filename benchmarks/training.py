@@ -1,7 +1,8 @@
 """Training on a CPU: ours, the plain PyTorch loop, and the bare matrix products, one after another in one process.
 
-`ALDVAE_DATA_DIR=... python benchmarks/training.py --threads 1` prints images per second of each on MNIST at size 100, and the
-ratios. The plain loop is a DataLoader over a TensorDataset, batches of 64, shuffled, default Adam with AMSGrad, eager.
+`ALDVAE_DATA_DIR=... python benchmarks/training.py --threads 1` prints the seconds of an epoch of each on MNIST at size
+100, and the ratios. The plain loop is a DataLoader over a TensorDataset, batches of 64, shuffled, default Adam with
+AMSGrad, eager.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from aldvae.config import resolve
 from aldvae.cpu import cpu_settings
 from aldvae.data.dataset import inputs
 from aldvae.execution import Execution
-from aldvae.training import Shelf, Trainer, load_data
+from aldvae.trainer import Trainer
+from aldvae.training import Shelf, load_data
 
 BATCH, HIDDEN, SIZE = 64, 400, 100
 

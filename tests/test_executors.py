@@ -69,7 +69,7 @@ def test_a_process_does_one_job_after_another_as_lone_runs_do(lone: Path, tmp_pa
     workers = set()
     try:
         for job in sweep("seeds", "digits", seeds=[0, 1], **TINY):
-            executor.submit(job)
+            executor.submit([job])
             workers.add(executor._workers[0].process.pid)
             events = until_ended(executor)
             assert [e.epoch for e in events if isinstance(e, EpochDone)] == [1, 2, 3, 4, 5, 6]
@@ -89,11 +89,11 @@ def test_a_killed_worker_is_told_and_its_run_goes_on(lone: Path, tmp_path: Path)
             os.kill(executor._workers[0].process.pid or 0, signal.SIGKILL)
 
     try:
-        executor.submit(job)
+        executor.submit([job])
         ended = until_ended(executor, kill)[-1]
         assert isinstance(ended, Ended)
         assert (ended.state, ended.reason) == (State.LOST, "its worker was killed by SIGKILL (out of memory?)")
-        executor.submit(job)
+        executor.submit([job])
         events = until_ended(executor)
     finally:
         executor.close()
@@ -109,7 +109,7 @@ def test_a_run_that_raises_is_told_without_the_machines_paths(tmp_path: Path) ->
     (tmp_path / job.config.name / "config.json").write_text("{}")
     executor = LocalExecutor(1, Execution(results_dir=tmp_path))
     try:
-        executor.submit(job)
+        executor.submit([job])
         ended = until_ended(executor)[-1]
     finally:
         executor.close()
@@ -185,6 +185,17 @@ def test_a_sweep_on_the_command_line(cli: Cli, lone: Path, tmp_path: Path) -> No
     again = cli(*command)
     assert again.returncode == 0
     assert "2 runs, 2 finished, 0 left" in again.stderr
+
+
+def test_a_population_on_the_command_line_ends_as_lone_runs_do(cli: Cli, lone: Path, tmp_path: Path) -> None:
+    done = cli("seeds", "--seeds=0-1", "--threads=1", "--init-dim=14", *FLAGS, "--population=2")
+    assert done.returncode == 0, done.stderr
+    for alone, stacked in zip(read_results(lone), read_results(tmp_path / "runs"), strict=True):
+        assert stacked.config == alone.config
+        assert stacked.summary is not None
+        assert alone.summary is not None
+        assert stacked.summary["latent_dim"] == alone.summary["latent_dim"]
+        assert stacked.last["recon_loss"] == pytest.approx(alone.last["recon_loss"], rel=1e-3)
 
 
 def test_failed_runs_are_told_at_the_end_and_tried_again(cli: Cli, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -24,15 +25,19 @@ class Script:
         self._running: dict[str, deque[Event]] = {}
         self.submitted: list[str] = []
         self.most = 0
+        self.batches: list[int] = []
 
-    def submit(self, job: Job) -> None:
-        name = job.config.name
+    def submit(self, batch: Sequence[Job]) -> None:
+        for job in batch:
+            self._submit(job.config.name)
+        self.batches.append(len(batch))
+
+    def _submit(self, name: str) -> None:
         self.submitted.append(name)
         left = self._attempts.get(name)
         events = left.popleft() if left else [Ended(name, State.FINISHED)]
         self._running[name] = deque(events)
         self.most = max(self.most, len(self._running))
-        assert self.most <= self.slots
 
     def events(self, timeout: float) -> list[Event]:
         found = []
@@ -177,3 +182,16 @@ def test_an_epoch_that_takes_too_long_is_not_waited_for(tmp_path: Path, monkeypa
     Scheduler(Stuck(1, {0: [[EpochDone(NAMES[0], 1, 9, 0.1)]]}, JOBS), tmp_path, heard).run(JOBS)
     assert time.monotonic() - begin < 5
     assert any("too long to wait for" in note for note in heard.notes)
+
+
+def test_a_population_is_handed_out_together_and_what_dies_goes_on_alone(tmp_path: Path) -> None:
+    lost: list[Event] = [Ended(NAMES[0], State.LOST, "killed")]
+    script = Script(1, {0: [lost]}, JOBS)
+    driver = Scheduler(script, tmp_path, Heard(), population=4)
+    other = sweep("seeds", "mnist", seeds=[0])
+    driver.run([*JOBS[:2], *other, *JOBS[2:]])
+    # Four of one kind, the lost one again, the run on other data, the last two.
+    assert sorted(script.batches) == [1, 1, 2, 4]
+    assert script.batches[:2] == [4, 1]
+    assert {end.state for end in driver.ends.values()} == {State.FINISHED}
+    assert len(driver.ends) == 7

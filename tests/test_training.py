@@ -28,7 +28,8 @@ from aldvae.figures.overview import draw_overview
 from aldvae.metrics.evaluation import Evaluator
 from aldvae.observer import Observer
 from aldvae.runs import COLUMNS, RunDirectory
-from aldvae.training import Trainer, run
+from aldvae.trainer import Trainer
+from aldvae.training import run
 from tests.conftest import digits
 
 TINY: dict[str, Any] = {

@@ -5,6 +5,7 @@ An executor takes jobs and tells what becomes of them as events; it retries noth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -55,12 +56,12 @@ Event = Note | EpochDone | Ended
 
 
 class Executor(Protocol):
-    """Executes up to `slots` jobs at a time."""
+    """Executes up to `slots` batches of jobs at a time; the jobs of a batch are trained as one population."""
 
     slots: int
 
-    def submit(self, job: Job) -> None:
-        """Begin a job; only while fewer than `slots` are going on."""
+    def submit(self, batch: Sequence[Job]) -> None:
+        """Begin a batch; only while fewer than `slots` are going on."""
 
     def events(self, timeout: float) -> list[Event]:
         """Return what happened, waiting up to `timeout` seconds for something to happen."""

@@ -13,7 +13,7 @@ import queue
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,8 +73,9 @@ class RayExecutor:
             raise ConfigError("gpus_per_run", "or --threads asks for more than the Ray cluster has; lower it")
         return min(fits)
 
-    def submit(self, job: Job) -> None:
-        """See `Executor.submit`."""
+    def submit(self, batch: Sequence[Job]) -> None:
+        """See `Executor.submit`; a batch is a single job here."""
+        (job,) = batch
         directory, held = RunDirectory(self.execution.results_dir, job.config), ExitStack()
         try:
             held.enter_context(directory.locked())

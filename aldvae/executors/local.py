@@ -7,14 +7,15 @@ import os
 import queue
 import signal
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from aldvae.execution import Execution
 from aldvae.executors import Ended, Event, State
-from aldvae.executors.worker import perform
+from aldvae.executors.worker import perform, perform_together
 from aldvae.sweeps import Job
 
 # A forked process cannot use CUDA, and inherits locks that other threads hold.
@@ -27,7 +28,7 @@ class _Worker:
     process: SpawnProcess
     connection: Connection
     index: int
-    run: str | None = None
+    runs: set[str] = field(default_factory=set)
 
 
 class LocalExecutor:
@@ -38,11 +39,11 @@ class LocalExecutor:
         self.slots, self.execution = slots, execution
         self._workers: list[_Worker] = []
 
-    def submit(self, job: Job) -> None:
+    def submit(self, batch: Sequence[Job]) -> None:
         """See `Executor.submit`."""
-        worker = next((worker for worker in self._workers if worker.run is None), None) or self._start()
-        worker.run = job.config.name
-        _send(worker, job)
+        worker = next((worker for worker in self._workers if not worker.runs), None) or self._start()
+        worker.runs = {job.config.name for job in batch}
+        _send(worker, list(batch))
 
     def _start(self) -> _Worker:
         index = min(set(range(self.slots)) - {worker.index for worker in self._workers})
@@ -67,14 +68,14 @@ class LocalExecutor:
         try:
             while worker.connection.poll():
                 found.append(worker.connection.recv())
+                if isinstance(found[-1], Ended):
+                    worker.runs.discard(found[-1].run)
         except (EOFError, OSError):
             self._workers.remove(worker)
             worker.process.join()
             worker.connection.close()
-            if worker.run is not None and not any(isinstance(event, Ended) for event in found):
-                return [*found, Ended(worker.run, State.LOST, _cause(worker.process.exitcode))]
-        if any(isinstance(event, Ended) for event in found):
-            worker.run = None
+            cause = _cause(worker.process.exitcode)
+            found += [Ended(run, State.LOST, cause) for run in sorted(worker.runs)]
         return found
 
     def stop(self) -> None:
@@ -92,7 +93,7 @@ class LocalExecutor:
         self._workers.clear()
 
 
-def _send(worker: _Worker, message: Job | str) -> None:
+def _send(worker: _Worker, message: list[Job] | str) -> None:
     # The pipe of a worker that just died is noticed where its events are read.
     with suppress(OSError):
         worker.connection.send(message)
@@ -106,11 +107,11 @@ def _cause(exitcode: int | None) -> str:
 
 
 def work(connection: Connection, index: int, execution: Execution) -> None:
-    """Do jobs as they come, until the driver is gone."""
+    """Do batches of jobs as they come, until the driver is gone."""
     # The driver decides what an interrupt means; the terminal sends it to every process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    jobs: queue.SimpleQueue[list[Job]] = queue.SimpleQueue()
     stop = threading.Event()
     threading.Thread(target=_listen, args=(connection, jobs, stop), daemon=True).start()
     from aldvae.devices import spread
@@ -118,10 +119,14 @@ def work(connection: Connection, index: int, execution: Execution) -> None:
 
     execution, shelf = replace(execution, device=spread(execution.device, index)), Shelf()
     while True:
-        connection.send(perform(jobs.get(), execution, connection.send, stop.is_set, shelf))
+        batch = jobs.get()
+        if len(batch) == 1:
+            connection.send(perform(batch[0], execution, connection.send, stop.is_set, shelf))
+        else:
+            perform_together(batch, execution, connection.send, stop.is_set, shelf)
 
 
-def _listen(connection: Connection, jobs: queue.SimpleQueue[Job], stop: threading.Event) -> None:
+def _listen(connection: Connection, jobs: queue.SimpleQueue[list[Job]], stop: threading.Event) -> None:
     try:
         while True:
             message = connection.recv()

@@ -8,7 +8,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,12 +68,43 @@ def perform(job: Job, execution: Execution, tell: Tell, stopping: Callable[[], b
         here = replace(execution, own_data=job.own_data)
         outcome = run(job.config, here, Reporter(name, tell, stopping), shelf=shelf, wait=False)
         return Ended(name, State.SKIPPED if outcome.skipped else State.FINISHED)
-    except StoppedError:
-        return Ended(name, State.STOPPED)
-    except BusyError as error:
-        return Ended(name, State.BUSY, str(error))
     except Exception as error:
-        return Ended(name, State.FAILED, hide_paths(one_line(error)), hide_paths(traceback.format_exc()))
+        return _end(name, error)
+
+
+def perform_together(
+    batch: Sequence[Job], execution: Execution, tell: Tell, stopping: Callable[[], bool], shelf: Shelf
+) -> None:
+    """Do the jobs of `batch` as one population, telling of each as `perform` does, and how it ended."""
+    from aldvae.cpu import cpu_settings
+    from aldvae.population import run_together
+    from aldvae.training import Run, begin
+
+    with cpu_settings(execution.threads_for(None)) as threads, ExitStack() as locks:
+        runs: dict[str, Run] = {}
+        for job in batch:
+            name, here = job.config.name, replace(execution, own_data=job.own_data)
+            try:
+                run = begin(job.config, here, Reporter(name, tell, stopping), threads, shelf, locks)
+                if run is None:
+                    tell(Ended(name, State.SKIPPED))
+                else:
+                    runs[name] = run
+            except Exception as error:
+                tell(_end(name, error))
+        run_together(list(runs.values()), lambda run, error: tell(_end(run.config.name, error)))
+
+
+def _end(name: str, error: Exception | None) -> Ended:
+    """Return how a run ended, given what it raised."""
+    if error is None:
+        return Ended(name, State.FINISHED)
+    if isinstance(error, StoppedError):
+        return Ended(name, State.STOPPED)
+    if isinstance(error, BusyError):
+        return Ended(name, State.BUSY, str(error))
+    told = "".join(traceback.format_exception(error))
+    return Ended(name, State.FAILED, hide_paths(one_line(error)), hide_paths(told))
 
 
 def one_line(error: Exception) -> str:

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from aldvae.config import RunConfig, resolve
+from aldvae.cpu import cpu_settings
+from aldvae.execution import Execution
+from aldvae.observer import Observer
+from aldvae.population import run_together, train_together
+from aldvae.runs import RunDirectory
+from aldvae.sweeps import stack_key
+from aldvae.trainer import Trainer
+from aldvae.training import Run, Shelf, begin, run
+from tests.conftest import digits
+
+TINY: dict[str, Any] = {
+    "limit": 200,
+    "epochs": 6,
+    "hidden_dim": 16,
+    "fid_samples": 50,
+    "silhouette_samples": 50,
+}
+
+
+def members() -> list[RunConfig]:
+    """Adaptive and fixed, from several sizes and with several seeds."""
+    adaptive = [
+        resolve("adaptive", "digits", **TINY, patience=2, init_dim=size, seed=seed)
+        for size, seed in ((14, 0), (9, 1), (14, 2))
+    ]
+    return [*adaptive, resolve("fixed", "digits", **TINY, init_dim=4, seed=3)]
+
+
+def together(configs: list[RunConfig], results_dir: Path, observer: Observer | None = None) -> list[Exception]:
+    failures: list[Exception] = []
+    execution, shelf = Execution(results_dir=results_dir), Shelf()
+    with cpu_settings(1), ExitStack() as locks:
+        begun = [begin(config, execution, observer or Observer(), 1, shelf, locks) for config in configs]
+        runs = [run for run in begun if run is not None]
+        run_together(runs, lambda _, error: failures.append(error) if error else None)
+    return failures
+
+
+def test_every_member_ends_as_its_lone_run_does(tmp_path: Path) -> None:
+    assert together(members(), tmp_path / "together") == []
+    for config in members():
+        lone = run(config, Execution(results_dir=tmp_path / "lone", threads=1))
+        summary = RunDirectory(tmp_path / "together", config).summary()
+        assert summary["latent_dim"] == lone.summary["latent_dim"]
+        ours, theirs = (pd.read_csv(tmp_path / place / config.name / "metrics.csv") for place in ("together", "lone"))
+        assert ours["latent_dim"].tolist() == theirs["latent_dim"].tolist()
+        for column in ("train_loss", "recon_loss", "kl"):
+            assert np.allclose(ours[column], theirs[column], rtol=1e-4), column
+        gone = [pd.read_csv(tmp_path / place / config.name / "decisions.csv") for place in ("together", "lone")]
+        assert gone[0]["removed"].tolist() == gone[1]["removed"].tolist() or gone[0].empty
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_one_epoch_equals_lone_epochs_in_weights_and_moments(network: str) -> None:
+    data = digits(200)
+    # Twice as large on each side, since the convolutions take nothing smaller.
+    wide = replace(data.train, x=data.train.x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+    data = replace(data, train=wide)
+    given = {**TINY, "network": network, "hidden_dim": 16, "fid_features": "none"}
+    configs = [resolve("adaptive", "digits", **given, init_dim=size, seed=size) for size in (5, 8)]
+    device = torch.device("cpu")
+    lone, joint = ([Trainer(config, data, device) for config in configs] for _ in range(2))
+    for epoch in (1, 2):
+        expected = [trainer.train_epoch(epoch) for trainer in lone]
+        assert train_together(joint, epoch) == pytest.approx(expected, rel=1e-5)
+    for ours, theirs in zip(joint, lone, strict=True):
+        assert ours.model.latent_dim == theirs.model.latent_dim
+        for (name, a), b in zip(ours.model.named_parameters(), theirs.model.parameters(), strict=True):
+            assert torch.allclose(a, b, atol=2e-4), name
+            for key, moment in theirs.optimizer.state[b].items():
+                assert torch.allclose(ours.optimizer.state[a][key], moment, rtol=1e-3, atol=1e-2), (name, key)
+
+
+def test_a_member_that_fails_leaves_the_others_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = members()[1]
+    healthy = Run.conclude
+
+    def conclude(self: Run, train_loss: float, train_seconds: float) -> None:
+        healthy(self, float("nan") if self.config == broken and self.epoch == 3 else train_loss, train_seconds)
+
+    monkeypatch.setattr(Run, "conclude", conclude)
+    (failure,) = together(members(), tmp_path)
+    assert "epoch 3: train_loss is nan" in str(failure)
+    finished = [RunDirectory(tmp_path, config).finished for config in members()]
+    assert finished == [True, False, True, True]
+
+
+def test_members_that_were_resumed_elsewhere_catch_up(tmp_path: Path) -> None:
+    class Stop(Observer):
+        def epoch_done(self, row: dict[str, Any], step: Any) -> None:  # noqa: ARG002
+            if row["epoch"] == 3:
+                raise KeyboardInterrupt
+
+    ahead = members()[0]
+    with pytest.raises(KeyboardInterrupt):
+        run(ahead, Execution(results_dir=tmp_path, threads=1), Stop())
+    assert together(members(), tmp_path) == []
+    lone = run(ahead, Execution(results_dir=tmp_path / "lone", threads=1))
+    assert RunDirectory(tmp_path, ahead).summary()["latent_dim"] == lone.summary["latent_dim"]
+    metrics = pd.read_csv(tmp_path / ahead.name / "metrics.csv")
+    assert metrics["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert np.allclose(metrics["train_loss"], pd.read_csv(lone.path / "metrics.csv")["train_loss"], rtol=1e-4)
+
+
+def test_what_can_be_trained_together() -> None:
+    one = resolve("adaptive", "digits", seed=0)
+    assert stack_key(one) == stack_key(resolve("fixed", "digits", init_dim=4, seed=5))
+    assert stack_key(one) != stack_key(resolve("adaptive", "digits", beta=4.0))
+    assert stack_key(one) != stack_key(resolve("adaptive", "digits", limit=500))
+    assert stack_key(resolve("adaptive", "sprites")) is None
