@@ -21,6 +21,7 @@ from aldvae.settings import flag, setting, settings
 NETWORKS = ("mlp", "conv", "video")
 LIKELIHOODS = ("bernoulli", "gaussian")
 FID_FEATURES = ("inception", "classifier", "pca", "none")
+PRECISIONS = ("float32", "bfloat16")
 FID_PRECISIONS = ("float32", "bfloat16", "float16")
 _LARGEST = 65_536
 SILHOUETTE_ON = ("samples", "means")
@@ -57,6 +58,7 @@ class RunConfig:
     epochs: int = setting("Training", "Passes over the training images.")
     batch_size: int = setting("Training", "Images in one step of the optimiser.")
     lr: float = setting("Training", "Learning rate of Adam (with AMSGrad).", 1e-3)
+    precision: str = setting("Training", "Train in float32, or the products in bfloat16.", "float32")
     seed: int = setting("Training", "Seed of weights, order, noise and removals.", 0)
     rule: str = setting("Compression", "When to remove and when to stop: paper.", "paper")
     select: str = setting("Compression", "Which neurons go: random, kl (lowest first) or last.", "random")
@@ -125,6 +127,7 @@ class RunConfig:
             ("select", list(SELECTIONS)),
             ("fid_features", list(FID_FEATURES)),
             ("fid_precision", list(FID_PRECISIONS)),
+            ("precision", list(PRECISIONS)),
             ("silhouette_on", list(SILHOUETTE_ON)),
             ("silhouette_groups", list(SILHOUETTE_GROUPS)),
         ):

@@ -19,6 +19,7 @@ _COSTS = (
     "hidden_dim",
     "channels",
     "batch_size",
+    "precision",
     "fid_features",
     "fid_samples",
     "fid_precision",

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
 from aldvae.data import inputs
-from aldvae.models.vae import kl_divergence
 from aldvae.streams import generator
-from aldvae.trainer import Trainer, make_optimizer
+from aldvae.trainer import Trainer, make_optimizer, products_in
 
 if TYPE_CHECKING:
     from aldvae.training import Run
@@ -78,17 +77,14 @@ def _noise(trainer: Trainer, batch_size: int, random: torch.Generator) -> Tensor
 
 
 class _Loss(nn.Module):
-    """The loss of one member (negative ELBO with beta, nats per image), as a module so that it can be stacked."""
+    """The loss of one member as a module, so that it can be stacked."""
 
     def __init__(self, trainer: Trainer) -> None:
         super().__init__()
-        self.model, self.beta = trainer.model, trainer.config.beta
+        self.model, self.config = trainer.model, trainer.config
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        out = self.model(x, noise)
-        reconstruction = self.model.likelihood(out.decoded, x).sum()
-        loss: Tensor = (reconstruction + self.beta * kl_divergence(out.mu, out.log_var).sum()) / len(x)
-        return loss
+        return self.model.loss(x, noise, self.config.beta)
 
 
 class _Stack:
@@ -135,7 +131,8 @@ class _Stack:
 
     def step(self, x: Tensor, noise: Tensor) -> Tensor:
         """Take one step of every member on x (R, B, *shape) with noise (R, B, n_z); return the losses (R,)."""
-        gradients, losses = self._gradients(self.parameters, x, noise)
+        with products_in(self.trainers[0].config.precision, x.device):
+            gradients, losses = self._gradients(self.parameters, x, noise)
         assert isinstance(losses, Tensor)
         for name, parameter in self.parameters.items():
             parameter.grad = gradients[name]

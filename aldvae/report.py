@@ -68,10 +68,15 @@ def _answers(found: Sequence[Series]) -> Iterable[dict[str, str]]:
         if one.config.kind == "adaptive" and one.config.stop:
             stops = [epoch for epoch in one.stops if epoch is not None]
             told = f"rule {one.config.rule}, from {one.config.init_dim}, {_runs(len(one.seeds))}"
-            told += f", of which {len(stops)} stopped" if len(stops) < len(one.seeds) else ""
-            when = f", at epoch {min(stops)}" + (f" to {max(stops)}" if len(set(stops)) > 1 else "") if stops else ""
-            settings = f"; {variant(one.config)}" if variant(one.config) else ""
-            yield {"dataset": one.config.dataset, "size": size_text(one.sizes), "how": told + when + settings}
+            told += f"; {variant(one.config)}" if variant(one.config) else ""
+            if not stops:
+                how = f"{size_text(one.sizes)} dimensions were reached in {one.config.epochs} epochs; {told}"
+                yield {"dataset": one.config.dataset, "size": "no size found", "how": how}
+                continue
+            when = f"at epoch {min(stops)}" + (f" to {max(stops)}" if len(set(stops)) > 1 else "")
+            stopped = f", {len(stops)} of {len(one.stops)} stopped" if len(stops) < len(one.stops) else ""
+            how = f"latent dimensions, {when}{stopped}; {told}"
+            yield {"dataset": one.config.dataset, "size": size_text(one.sizes), "how": how}
 
 
 def _runs(number: int) -> str:

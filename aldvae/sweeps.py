@@ -91,7 +91,7 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
 _STACKABLE = ("mlp", "conv")
 _ONE_POPULATION = (
     *("dataset", "source", "limit", "validation", "resize", "network", "hidden_dim", "channels", "likelihood"),
-    *("beta", "batch_size", "lr"),
+    *("beta", "batch_size", "lr", "precision"),
 )
 
 

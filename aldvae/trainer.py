@@ -13,13 +13,17 @@ from aldvae.data import Dataset, inputs
 from aldvae.metrics.evaluation import Evaluation
 from aldvae.models import build_vae
 from aldvae.models.storage import network_settings
-from aldvae.models.vae import kl_divergence
 from aldvae.streams import generator, stream_seed
 
 
 def make_optimizer(parameters: list[Tensor], lr: float, device: torch.device) -> torch.optim.Adam:
     """Return the optimiser of the paper's protocol."""
     return torch.optim.Adam(parameters, lr=lr, amsgrad=True, fused=device.type in ("cpu", "cuda"))
+
+
+def products_in(precision: str, device: torch.device) -> torch.autocast:
+    """Return a context that computes matrix products and convolutions in `precision`, the rest in float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
 class Trainer:
@@ -68,9 +72,8 @@ class Trainer:
 
     def _step(self, x: Tensor, random: torch.Generator) -> Tensor:
         noise = torch.randn(len(x), self.model.latent_dim, generator=random, device=self.device)
-        out = self.model(x, noise)
-        kl = kl_divergence(out.mu, out.log_var)
-        loss: Tensor = (self.model.likelihood(out.decoded, x).sum() + self.config.beta * kl.sum()) / len(x)
+        with products_in(self.config.precision, self.device):
+            loss = self.model.loss(x, noise, self.config.beta)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

@@ -8,6 +8,7 @@ AMSGrad, eager.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -80,11 +81,15 @@ def main() -> None:
     with cpu_settings(arguments.threads):
         data = load_data(config, Execution(), Shelf())
         images = inputs(data.train.x).flatten(1)
-        trainer = Trainer(config, data, torch.device("cpu"))
+        trainer, half = (
+            Trainer(replace(config, precision=precision), data, torch.device("cpu"))
+            for precision in ("float32", "bfloat16")
+        )
         epochs = iter(range(1, 1000))
         ways = {
             "plain loop": lambda: plain_epoch(images),
             "aldvae": lambda: trainer.train_epoch(next(epochs)),
+            "aldvae, bfloat16": lambda: half.train_epoch(next(epochs)),
             "matrix products alone": lambda: products(images),
         }
         seconds = medians(ways, arguments.repetitions)

@@ -259,6 +259,14 @@ def test_the_report_is_self_contained_and_holds_the_answer(page: Path, results: 
     assert str(results) not in text
 
 
+def test_the_report_names_no_size_that_no_rule_found(tmp_path: Path) -> None:
+    path = run(resolve("adaptive", "digits", **TINY, **RULE, init_dim=8), Execution(results_dir=tmp_path)).path
+    write_report(tmp_path, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert "no size found" in text
+    assert f"{pd.read_csv(path / 'metrics.csv')['latent_dim'].iloc[-1]} dimensions were reached in 8 epochs" in text
+
+
 def test_what_a_dataset_is_called_is_text_in_the_report(results: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "<b>x.npz", x=np.random.default_rng(0).normal(size=(60, 4)))
     given: dict[str, Any] = {"clusters": 3, "epochs": 1, "validation": 0.4, "fid_features": "none"}

@@ -458,3 +458,14 @@ def test_every_network_shrinks_from_a_hundred_to_two(tmp_path: Path, network: st
     config = resolve("adaptive", str(tmp_path / "x.npy"), execution, slow_step=9, **given)
     outcome = run(config, execution)
     assert outcome.summary["latent_dim"] == aldvae.load(outcome.path).latent_dim == 2
+
+
+def test_bfloat16_changes_the_products_and_little_else() -> None:
+    data, device = digits(400), torch.device("cpu")
+    full, half = (Trainer(tiny(precision=name), data, device) for name in ("float32", "bfloat16"))
+    losses = [[trainer.train_epoch(epoch) for epoch in (1, 2, 3)] for trainer in (full, half)]
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+    assert {parameter.dtype for parameter in half.model.parameters()} == {torch.float32}
+    with pytest.raises(ConfigError, match="--precision float16 is not known"):
+        tiny(precision="float16")

@@ -127,7 +127,8 @@ def _figure4(adaptive: Sequence[Series], _: Sequence[Series], missing: list[str]
         def draw(axis: Axes, metric: str, found: list[Series] = found) -> None:
             for number, one in enumerate(found):
                 colour, line = LINES[number % len(LINES)]
-                label = f"ALD_{number + 1} (Dim={size_text(one.sizes)}), from {one.config.init_dim}"
+                found_none = ", no stop" if not any(one.stops) else ""
+                label = f"ALD_{number + 1} (Dim={size_text(one.sizes)}), from {one.config.init_dim}{found_none}"
                 _curve(axis, one.column(metric), colour, line, label)
 
         yield found[0], Column(found[0].config.dataset, found[0].config.fid_features, draw, None, _seeds(found[0]))

@@ -97,6 +97,14 @@ class VAE(nn.Module):
         z = mu + noise * torch.exp(0.5 * log_var)
         return Forward(self.decode(z), mu, log_var, z)
 
+    def loss(self, x: Tensor, noise: Tensor, beta: float) -> Tensor:
+        """Return the negative ELBO with weight `beta` of the KL divergence, in nats per sample; see `forward`."""
+        out = self(x, noise)
+        # Sums over a sample of many small numbers are no place for half precision.
+        kl = kl_divergence(out.mu.float(), out.log_var.float())
+        loss: Tensor = (self.likelihood(out.decoded.float(), x).sum() + beta * kl.sum()) / len(x)
+        return loss
+
 
 def kl_divergence(mu: Tensor, log_var: Tensor) -> Tensor:
     """Return KL(q(z|x) || N(0, 1)) of each sample and dimension in nats: (B, n_z)."""
