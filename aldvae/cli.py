@@ -175,7 +175,8 @@ def seeds(*, dry_run: DryRun = False, **values: Any) -> None:
 
 def _sweep(kind: str, dry_run: bool, values: dict[str, Any]) -> None:
     execution, schedule = _take(Execution, values), _take(Schedule, values)
-    lists = {name: numbers(name, text) for name in ("dims", "init_dims", "seeds") if (text := values.pop(name, None))}
+    texts = {name: values.pop(name, None) for name in ("dims", "init_dims", "seeds")}
+    lists = {name: numbers(name, text) for name, text in texts.items() if text is not None}
     sizes = lists.get("dims") or lists.get("init_dims")
     jobs = sweep(kind, execution=execution, sizes=sizes, seeds=lists.get("seeds"), **values)
     _work(lambda: Runs(jobs), execution, schedule, dry_run)
@@ -192,7 +193,7 @@ def run(
     from aldvae.plans import load_plan
 
     execution, schedule, told = _take(Execution, values), _take(Schedule, values), load_plan(plan)
-    print(f"{told.title}\n{told.reduces or 'As in the paper, nothing reduced.'}", file=sys.stderr)
+    print(told.title, *([told.reduces] if told.reduces else []), sep="\n", file=sys.stderr)
     _work(lambda: told.runs(execution), execution, schedule, dry_run)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from aldvae.errors import AldvaeError, ConfigError
 from aldvae.execution import Execution, Schedule, share_of_cores
 from aldvae.executors import Executor, State
-from aldvae.pace import Pace, duration
+from aldvae.pace import Pace, duration, together
 from aldvae.progress import SweepDisplay
 from aldvae.results import Result, read_result, read_results
 from aldvae.scheduler import Scheduler
@@ -25,7 +25,12 @@ class InterruptedSweepError(AldvaeError):
 
 
 def preview(runs: Runs, execution: Execution, schedule: Schedule) -> str:
-    """Return a list of the runs, which of them are done, and how long the others will take."""
+    """Return a list of the runs, which of them are done, and how long the others will take.
+
+    Raises `ConfigError` for a schedule that this machine cannot keep.
+    """
+    if schedule.executor == "local":
+        share_of_cores(schedule.jobs or 1, execution.threads)
     told = [(job, _result(job, execution)) for job in runs.jobs]
     left = [(job, result) for job, result in told if not _finished(result)]
     pace, slots = _pace(execution), schedule.jobs or 1
@@ -36,7 +41,7 @@ def preview(runs: Runs, execution: Execution, schedule: Schedule) -> str:
     if runs.later:
         lines.append(f"and {runs.later} of a fixed size that others have yet to find")
     if known:
-        lines.append(f"about {duration(sum(known) / slots)} for {len(known)} of them, {slots} at a time")
+        lines.append(f"about {duration(together(known, slots))} for {len(known)} of them, {slots} at a time")
     if len(known) < len(left):
         lines.append(f"no estimate for {len(left) - len(known)}: nothing like them was measured in --results-dir yet")
     return "\n".join(lines)
@@ -51,6 +56,9 @@ def drive(runs: Callable[[], Runs], execution: Execution, schedule: Schedule) ->
     print(preview(planned, execution, schedule), file=sys.stderr)
     tried: set[str] = set()
     failed, interrupted = 0, False
+    if not _left(planned.jobs, execution, tried):
+        _print_results(planned.jobs, execution)
+        return
     with closing(_executor(schedule, execution)) as executor:
         while not interrupted and (left := _left(planned.jobs, execution, tried)):
             done, pace = len(planned.jobs) - len(left), _pace(execution)
@@ -60,7 +68,7 @@ def drive(runs: Callable[[], Runs], execution: Execution, schedule: Schedule) ->
             tried |= {job.config.name for job in left}
             failed += sum(end.state is State.FAILED for end in scheduler.ends.values())
             interrupted, planned = scheduler.interrupted, runs()
-    print_table([result for job in planned.jobs if (result := _result(job, execution)) is not None])
+    _print_results(planned.jobs, execution)
     if interrupted:
         raise InterruptedSweepError("interrupted; the same command goes on where the runs were")
     if failed:
@@ -76,6 +84,10 @@ def _executor(schedule: Schedule, execution: Execution) -> Executor:
 
     slots = schedule.jobs or 1
     return LocalExecutor(slots, replace(execution, share=share_of_cores(slots, execution.threads)))
+
+
+def _print_results(jobs: Sequence[Job], execution: Execution) -> None:
+    print_table([result for job in jobs if (result := _result(job, execution)) is not None])
 
 
 def _left(planned: Sequence[Job], execution: Execution, tried: set[str]) -> list[Job]:

@@ -63,7 +63,7 @@ def write_figure(figure: Figure, path: Path, dpi: int = 130) -> Path:
     content = io.BytesIO()
     # Without a date the same results give the same file.
     metadata = {"CreationDate": None} if path.suffix == ".pdf" else {}
-    figure.savefig(content, format=path.suffix[1:], dpi=dpi, bbox_inches="tight", metadata=metadata)
+    figure.savefig(content, format=path.suffix[1:], dpi=dpi, metadata=metadata)
     write_atomically(path, content.getvalue())
     return path
 

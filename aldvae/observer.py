@@ -16,6 +16,9 @@ class Observer:
     def note(self, text: str) -> None:
         """Something the user should know."""
 
+    def remark(self, text: str) -> None:
+        """Something that holds for all runs with these settings."""
+
     def started(self, config: RunConfig, first_epoch: int) -> None:
         """The first epoch of this session, `first_epoch`, is about to begin."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aldvae.config import RunConfig
@@ -52,6 +52,11 @@ class Pace:
 
 def _key(config: RunConfig) -> tuple[Any, ...]:
     return tuple(getattr(config, name) for name in _COSTS)
+
+
+def together(seconds: Sequence[float], slots: int) -> float:
+    """Return how long runs of so many `seconds` take, `slots` at a time: never less than the longest."""
+    return max(max(seconds, default=0.0), sum(seconds) / slots)
 
 
 def duration(seconds: float) -> str:

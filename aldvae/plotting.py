@@ -25,8 +25,7 @@ def plot_results(results_dir: Path, output_dir: Path, formats: str) -> tuple[lis
     for kind in kinds:
         if kind not in FORMATS:
             raise ConfigError("format", f"takes png, pdf or png,pdf, not {formats}")
-    results = read_results(results_dir)
-    found = series(results)
+    found, left_out = series(read_results(results_dir))
     if not found:
         raise ConfigError("results_dir", f"{results_dir} holds no finished run; aldvae adaptive makes one")
     written: list[Path] = []
@@ -36,6 +35,4 @@ def plot_results(results_dir: Path, output_dir: Path, formats: str) -> tuple[lis
         for name, figure in drawn.figures.items():
             written += save(figure, output_dir / "figures" / name, kinds)
     written += write_tables(make_tables(found), output_dir / "tables")
-    left = sum(result.summary is None for result in results)
-    unfinished = [f"{left} unfinished runs are left out; the command that began them goes on"] if left else []
-    return written, [*unfinished, *drawn.missing]
+    return written, [*left_out, *drawn.missing]

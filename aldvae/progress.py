@@ -13,7 +13,7 @@ from aldvae.compression.rules import METRICS
 from aldvae.config import RunConfig
 from aldvae.executors import Ended, EpochDone, State
 from aldvae.observer import Observer
-from aldvae.pace import Pace, duration
+from aldvae.pace import Pace, duration, together
 from aldvae.sweeps import Job
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class Display(Observer):
     def note(self, text: str) -> None:
         """Print `text` on a line of its own."""
         self.console.print(f"aldvae: {text}", markup=False)
+
+    def remark(self, text: str) -> None:
+        """Print it as any note."""
+        self.note(text)
 
     def started(self, config: RunConfig, first_epoch: int) -> None:
         """Begin to count the time."""
@@ -89,6 +93,7 @@ class SweepDisplay:
         self._bar = _progress(self.console)
         self._all = self._bar.add_task("", total=self._total, completed=done, left="")
         self._tasks: dict[str, TaskID] = {}
+        self._running: dict[str, str] = {}
         self._told = time.monotonic()
 
     def __enter__(self) -> SweepDisplay:
@@ -110,20 +115,26 @@ class SweepDisplay:
     def started(self, job: Job) -> None:
         """Give the run a line."""
         self._tasks[job.config.name] = self._bar.add_task(job.config.name, total=job.config.epochs, left="starting")
+        self._refresh()
 
     def epoch_done(self, job: Job, event: EpochDone) -> None:
         """Show the epoch; in a log, a line for all runs from time to time."""
         self._pace.add(job.config, event.seconds)
         self._left[event.run] = (job.config, event.epoch)
-        self._bar.update(self._tasks[event.run], completed=event.epoch, left=f"size {event.latent_dim}")
+        where = f"epoch {event.epoch}/{job.config.epochs}, size {event.latent_dim}"
+        self._running[event.run] = where
+        self._bar.update(self._tasks[event.run], completed=event.epoch, left=where)
         self._refresh()
         if not self.console.is_terminal and time.monotonic() - self._told > _PLAIN_SECONDS:
             self._told = time.monotonic()
             self.note(self._status())
+            for run in self._tasks:
+                self.note(f"  {run}: {self._running.get(run, 'starting')}")
 
     def ended(self, job: Job, event: Ended) -> None:
         """Take the run's line away, and say how it ended."""
         self._bar.remove_task(self._tasks.pop(job.config.name))
+        self._running.pop(job.config.name, None)
         if event.state in (State.FINISHED, State.SKIPPED, State.FAILED):
             del self._left[event.run]
             self._failed += event.state is State.FAILED
@@ -143,7 +154,7 @@ class SweepDisplay:
         left = [self._pace.left(config, done) for config, done in self._left.values()]
         if None in left:
             return "time left unknown"
-        return f"{duration(sum(seconds for seconds in left if seconds is not None) / self._slots)} left"
+        return f"{duration(together([seconds for seconds in left if seconds is not None], self._slots))} left"
 
 
 def _console() -> Console:

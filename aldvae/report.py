@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
@@ -28,7 +27,8 @@ _CAPTIONS = {
     "figure4": "The same rule from several initial sizes; Dim is the size each ended with.",
 }
 _TABLES = {
-    "sizes": "Sizes found, and what the paper reports",
+    "sizes": "Sizes found by each seed, and what the paper reports; in brackets: reached without a stop",
+    "initial_sizes": "How far sizes found from different initial sizes lie apart",
     "adaptive_and_fixed": "Final metrics: adaptive, and fixed from the start at the size found",
     "cost": "The cost of the answer, for one seed",
 }
@@ -41,8 +41,7 @@ _PICTURES = {
 
 def write_report(results_dir: Path, path: Path) -> None:
     """Write the report on all runs under `results_dir` to `path`; raises `ConfigError` where none is finished."""
-    results = read_results(results_dir)
-    found = series(results)
+    found, left_out = series(read_results(results_dir))
     if not found:
         raise ConfigError("results_dir", f"{results_dir} holds no finished run; aldvae adaptive makes one")
     with print_style():
@@ -50,14 +49,13 @@ def write_report(results_dir: Path, path: Path) -> None:
         content = {
             "title": f"Latent sizes: {', '.join(sorted({one.config.dataset for one in found}))}",
             "runs": sum(len(one.results) for one in found),
-            "unfinished": sum(result.summary is None for result in results),
             "hardware": _hardware(found),
             "answers": list(_answers(found)),
             "figures": [{"image": _figure(f), "caption": _caption(name)} for name, f in drawn.figures.items()],
             "tables": list(_tables(found)),
             "models": [_model(result) for result in shown_models(found)],
             "settings": [_settings(one) for one in found],
-            "missing": drawn.missing,
+            "missing": [*left_out, *drawn.missing],
         }
     templates = Environment(loader=PackageLoader("aldvae"), autoescape=True, undefined=StrictUndefined)
     write_atomically(path, templates.get_template("report.html").render(content))
@@ -76,7 +74,7 @@ def _answers(found: Sequence[Series]) -> Iterable[dict[str, str]]:
             when = f"at epoch {min(stops)}" + (f" to {max(stops)}" if len(set(stops)) > 1 else "")
             stopped = f", {len(stops)} of {len(one.stops)} stopped" if len(stops) < len(one.stops) else ""
             how = f"latent dimensions, {when}{stopped}; {told}"
-            yield {"dataset": one.config.dataset, "size": size_text(one.sizes), "how": how}
+            yield {"dataset": one.config.dataset, "size": size_text(one.found), "how": how}
 
 
 def _runs(number: int) -> str:
@@ -100,10 +98,8 @@ def _model(result: Result) -> dict[str, Any]:
                 pictures.append({"image": _uri(file.read_bytes(), kind), "caption": caption, "style": "pixels"})
     space = "Posterior means of validation samples on their two leading principal components."
     pictures.append({"image": _figure(draw_latent_space(result)), "caption": space, "style": ""})
-    kl = pd.read_csv(result.path / "latent.csv")
-    used = int((kl[kl["epoch"] == kl["epoch"].max()]["kl"] > 0.01).sum())
-    size = (result.summary or {})["latent_dim"]
-    title = f"The model: {config.dataset}, {config.kind}, seed {config.seed}, {size} dimensions, {used} of them used"
+    size, active = (result.summary or {})["latent_dim"], result.last.get("active_units")
+    title = f"The model: {config.dataset}, {config.kind}, seed {config.seed}, {size} dimensions, {active} active units"
     return {"title": title, "pictures": pictures}
 
 
@@ -120,9 +116,13 @@ def _hardware(found: Sequence[Series]) -> str:
     told = set()
     for one in found:
         for result in one.results:
-            for session in json.loads((result.path / "provenance.json").read_text())["sessions"]:
-                device = session["device"] if session["device"] != "cpu" else session["processor"]
-                told.add(f"{device}, torch {session['packages']['torch']}, commit {session['commit'] or 'unknown'}")
+            try:
+                sessions = json.loads((result.path / "provenance.json").read_text())["sessions"]
+                for session in sessions:
+                    device = session["device"] if session["device"] != "cpu" else session["processor"]
+                    told.add(f"{device}, torch {session['packages']['torch']}, commit {session['commit'] or 'unknown'}")
+            except (OSError, ValueError, KeyError, TypeError):
+                told.add("unknown hardware")
     return "Made on " + "; ".join(sorted(told)) + "."
 
 
@@ -133,7 +133,7 @@ def _caption(name: str) -> str:
 
 def _figure(figure: Figure) -> str:
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=200, bbox_inches="tight")
+    figure.savefig(content, format="png", dpi=200)
     return _uri(content.getvalue(), "image/png")
 
 

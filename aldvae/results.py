@@ -31,7 +31,7 @@ class Result:
         """One of `STATES`."""
         if self.summary is not None:
             return "finished"
-        if RunDirectory(self.path.parent, self.config).busy:
+        if RunDirectory.found(self.path, self.config).busy:
             return "running"
         return "failed" if (self.path / FAILURE).exists() else "unfinished"
 
@@ -46,7 +46,7 @@ class Result:
     def rows(self, table: str) -> list[dict[str, str]]:
         """Return the whole rows of a table; a torn last line is left out."""
         try:
-            text = (self.path / f"{table}.csv").read_text()
+            text = (self.path / f"{table}.csv").read_text(errors="replace")
         except OSError:
             return []
         return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
@@ -60,12 +60,14 @@ class Result:
     @property
     def epochs(self) -> int:
         """The epochs that are done."""
-        return int(self.last.get("epoch", 0))
+        epoch = self.last.get("epoch")
+        return epoch if isinstance(epoch, int) else 0
 
     @cached_property
     def seconds(self) -> float:
         """Seconds of training and metrics so far."""
-        return sum(float(row["train_seconds"]) + float(row["metrics_seconds"]) for row in self.rows("times"))
+        told = [(number(row["train_seconds"]), number(row["metrics_seconds"])) for row in self.rows("times")]
+        return float(sum(value for row in told for value in row if isinstance(value, int | float)))
 
 
 def read_result(path: Path) -> Result | None:
@@ -74,9 +76,9 @@ def read_result(path: Path) -> Result | None:
         config = RunConfig.from_json(json.loads((path / "config.json").read_text())["settings"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    directory = RunDirectory(path.parent, config)
+    directory = RunDirectory.found(path, config)
     try:
-        summary = directory.summary() if directory.finished and directory.path == path else None
+        summary = directory.summary() if directory.finished else None
     except AldvaeError:
         summary = None
     return Result(path, config, summary)

@@ -68,6 +68,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 
 
+_SUMMARY = {"latent_dim", "stop_epoch", "stop_latent_dim", "epochs", "train_seconds", "metrics_seconds", "final"}
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
 FAILURE = "failure.txt"
 LOCK = ".lock"
@@ -83,6 +84,13 @@ class RunDirectory:
         self._tables = dict.fromkeys(COLUMNS, "")
         self._documents: dict[str, str] = {}
 
+    @classmethod
+    def found(cls, path: Path, config: RunConfig) -> RunDirectory:
+        """Return the directory `path`, which holds the run `config` under whatever name."""
+        directory = cls(path.parent, config)
+        directory.path = path
+        return directory
+
     @property
     def finished(self) -> bool:
         """Whether the run has left its summary."""
@@ -97,7 +105,7 @@ class RunDirectory:
             return
         settings, stored_inputs = stored
         other = [name for name, value in self.config.to_json().items() if settings.get(name, value) != value]
-        if inputs is not None:
+        if inputs is not None and stored_inputs:
             other += [name for name, value in inputs.items() if stored_inputs.get(name) != value]
         if other:
             raise ConfigError(
@@ -147,8 +155,10 @@ class RunDirectory:
         try:
             with self._lock().acquire(timeout=0):
                 return False
-        except (Timeout, OSError):
+        except Timeout:
             return True
+        except OSError:
+            return False
 
     def _lock(self) -> FileLock:
         return FileLock(self.path / LOCK)
@@ -249,8 +259,10 @@ class RunDirectory:
             (self.path / name).unlink(missing_ok=True)
 
     def record_failure(self, reason: str, traceback: str) -> None:
-        """Write down why an attempt failed; the next one begins with a clean slate."""
+        """Write down why an attempt failed, and if it came to nothing else, what it was to be."""
         write_atomically(self.path / FAILURE, f"{reason}\n\n{traceback}")
+        if not (self.path / "config.json").exists() and not (self.path / "metrics.csv").exists():
+            write_atomically(self.path / "config.json", _json({"settings": self.config.to_json(), "inputs": {}}))
 
     def summary(self) -> dict[str, Any]:
         """Return the summary of a finished run."""
@@ -259,7 +271,7 @@ class RunDirectory:
             summary: dict[str, Any] = json.loads(path.read_text())
         except ValueError:
             summary = {}
-        if "latent_dim" not in summary:
+        if not isinstance(summary, dict) or not summary.keys() >= _SUMMARY:
             raise ConfigError("results_dir", f"{path} is damaged; delete it to have the run done again")
         return summary
 

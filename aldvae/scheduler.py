@@ -52,7 +52,7 @@ class Scheduler:
         self._later: deque[tuple[float, Job]] = deque()
         self._running: dict[str, Job] = {}
         self._batches: list[set[str]] = []
-        self._noted: set[str] = set()
+        self._remarked: set[str] = set()
         self._lost: Counter[str] = Counter()
         self._deadline = float("inf")
 
@@ -102,10 +102,11 @@ class Scheduler:
     def _take(self, event: Event) -> None:
         job = self._running[event.run]
         if isinstance(event, Note):
-            # What holds for all runs, such as their features, is said once.
-            if event.text not in self._noted:
-                self._noted.add(event.text)
+            if not event.general:
                 self.observer.note(f"{event.run}: {event.text}")
+            elif event.text not in self._remarked:
+                self._remarked.add(event.text)
+                self.observer.note(event.text)
         elif isinstance(event, EpochDone):
             self.observer.epoch_done(job, event)
         else:

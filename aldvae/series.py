@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import MISSING, dataclass, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -38,6 +38,11 @@ class Series:
         """The final size of each run."""
         return tuple(summary(result)["latent_dim"] for result in self.results)
 
+    @property
+    def found(self) -> list[int]:
+        """The final sizes of the runs whose rule stopped."""
+        return [size for size, stop in zip(self.sizes, self.stops, strict=True) if stop is not None]
+
     @cached_property
     def stops(self) -> tuple[int | None, ...]:
         """The epoch at which the rule stopped in each run, or would have; None where it did not."""
@@ -63,13 +68,39 @@ def summary(result: Result) -> dict[str, Any]:
     return result.summary
 
 
-def series(results: Iterable[Result]) -> list[Series]:
-    """Group the finished runs among `results` by everything but their seed, in the order they come."""
-    groups: dict[RunConfig, list[Result]] = {}
+def series(results: Iterable[Result]) -> tuple[list[Series], list[str]]:
+    """Group the finished runs among `results` by everything but their seed, in the order they come.
+
+    Also returns a line for each thing left out: unfinished runs, a second copy of a run, runs with damaged tables.
+    """
+    groups: dict[Any, list[Result]] = {}
+    left_out, seen, unfinished = list[str](), set[RunConfig](), 0
     for result in results:
-        if result.summary is not None:
-            groups.setdefault(replace(result.config, seed=0), []).append(result)
-    return [Series(tuple(sorted(group, key=lambda r: r.config.seed))) for group in groups.values()]
+        if result.summary is None:
+            unfinished += 1
+        elif result.config in seen:
+            left_out.append(f"{result.path} is left out: it is a copy of a run that lies elsewhere here")
+        elif not _whole(result):
+            left_out.append(f"{result.path} is left out: its metrics.csv is damaged; delete it to have it done again")
+        else:
+            seen.add(result.config)
+            groups.setdefault(key(result.config, "seed"), []).append(result)
+    if unfinished:
+        left_out.append(f"{unfinished} unfinished runs are left out; the command that began them goes on")
+    return [Series(tuple(sorted(group, key=lambda r: r.config.seed))) for group in groups.values()], left_out
+
+
+def _whole(result: Result) -> bool:
+    try:
+        epochs = pd.read_csv(result.path / "metrics.csv", usecols=["epoch"], encoding_errors="replace")["epoch"]
+        return len(epochs) == summary(result)["epochs"]
+    except (OSError, ValueError):
+        return False
+
+
+def key(config: RunConfig, *without: str) -> tuple[Any, ...]:
+    """Return all settings of `config` but those named, to compare runs by."""
+    return tuple(value for name, value in asdict(config).items() if name not in without)
 
 
 def variant(config: RunConfig, compression: bool = True) -> str:
@@ -78,16 +109,33 @@ def variant(config: RunConfig, compression: bool = True) -> str:
     Without `compression`, what concerns the rule alone is left out, so that models of fixed size can be compared.
     """
     known = PROTOCOLS.get(config.dataset) if config.source is None else None
-    told = []
+    told = [] if config.source is None else [f"data {config.source[:6]}"]
     for field in fields(RunConfig):
         value, usual = getattr(config, field.name), getattr(known, field.name, field.default)
         hidden = field.name in _SHOWN or (field.name in COMPRESSION and not compression)
-        if not hidden and usual is not MISSING and value != usual:
+        if not hidden and value != usual:
             told.append(f"{field.name} {value}")
     return ", ".join(told)
+
+
+def first_start(series: Iterable[Series]) -> list[Series]:
+    """Return, of the series that differ in their initial size alone, the one that starts largest."""
+    largest: dict[Any, Series] = {}
+    for one in series:
+        same = key(one.config, "seed", "init_dim")
+        if same not in largest or one.config.init_dim > largest[same].config.init_dim:
+            largest[same] = one
+    return list(largest.values())
 
 
 def fixed(config: RunConfig, size: int) -> RunConfig:
     """Return the settings of the model of fixed `size` that an adaptive run is compared with."""
     usual: dict[str, Any] = {field.name: field.default for field in fields(RunConfig) if field.name in COMPRESSION}
     return replace(config, kind="fixed", init_dim=size, **usual)
+
+
+def sweep_command(config: RunConfig, kind: str, seeds: Sequence[int]) -> str:
+    """Return the command of a sweep of `kind` over `seeds` with the settings of an adaptive run."""
+    words = config.command.split(" ")[2:]
+    options = [pair for pair in " ".join(words).split(" --") if not pair.startswith(("--seed ", "seed ", "init-dim "))]
+    return f"aldvae {kind} {' --'.join(options)} --seeds {','.join(map(str, seeds))}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from aldvae.results import Result
@@ -69,15 +70,27 @@ def print_table(results: Sequence[Result]) -> None:
     if not console.is_terminal:
         console.width = 240
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    headings = ("dataset", "kind", "from", "seed", "state", "epochs", "size", "stop", "recon_loss", "kl")
-    for heading in (*headings, "silhouette", "fid_recon", "fid_gen", "features", "seconds"):
-        table.add_column(heading, justify="left" if heading in ("dataset", "kind", "state", "features") else "right")
-    for result in results:
-        table.add_row(*_cells(record(result)))
+    cells = [_cells(record(result)) for result in results]
+    # What does not fit is left out, from the end, rather than cut to pieces; --json and --csv have it all.
+    for heading in _HEADINGS:
+        table.add_column(heading, justify="left" if heading in _TEXTS else "right", no_wrap=True)
+    for row in cells:
+        table.add_row(*row)
+    wide = console.options.update(width=10_000)
+    while Measurement.get(console, wide, table).maximum > console.width and len(table.columns) > _FEWEST:
+        table.columns.pop()
     console.print(table)
     for result in results:
         if result.failure:
             console.print(f"{result.path.name} failed: {result.failure}", markup=False, soft_wrap=True)
+
+
+_TEXTS = ("dataset", "kind", "state", "features")
+_HEADINGS = (
+    *("dataset", "kind", "from", "seed", "state", "epochs", "size", "stop", "recon_loss", "kl"),
+    *("fid_recon", "fid_gen", "features", "silhouette", "seconds"),
+)
+_FEWEST = 8
 
 
 def _cells(told: dict[str, Any]) -> list[str]:
@@ -90,7 +103,7 @@ def _cells(told: dict[str, Any]) -> list[str]:
         f"{told['epoch']}/{told['epochs']}",
         told["latent_dim"],
         told["stop_epoch"],
-        *(told[name] for name in ("recon_loss", "kl", "silhouette", "fid_recon", "fid_gen", "fid_features")),
+        *(told[name] for name in ("recon_loss", "kl", "fid_recon", "fid_gen", "fid_features", "silhouette")),
         told["seconds"],
     ]
     return ["" if cell is None else f"{cell:.5g}" if isinstance(cell, float) else str(cell) for cell in cells]

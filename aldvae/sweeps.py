@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from aldvae.compression.rules import SMALLEST_DIM
 from aldvae.config import RunConfig, configure, own_data, protocol_of
 from aldvae.errors import ConfigError, unknown_name
 from aldvae.execution import Execution
@@ -76,6 +77,8 @@ def sweep(
     sizes, seeds = sizes or what.usual_sizes(known), what.seeds if seeds is None else seeds
     if len(sizes) * len(seeds) > _LONGEST:
         raise ConfigError(what.sizes or "seeds", f"makes more than {_LONGEST} runs; give fewer")
+    if what.sizes is not None and min(sizes) < SMALLEST_DIM:
+        raise ConfigError(what.sizes, f"must be {SMALLEST_DIM} or more, not {min(sizes)}")
     first = configure(what.run_kind, dataset, known, source, **{"init_dim": sizes[0], **given})
     if what.sizes is None:
         sizes = [first.init_dim]

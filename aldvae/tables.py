@@ -12,7 +12,8 @@ import pandas as pd
 
 from aldvae.config import RunConfig
 from aldvae.files import write_atomically
-from aldvae.series import Series, fixed, summary, variant
+from aldvae.protocol import PROTOCOLS
+from aldvae.series import Series, fixed, key, summary, variant
 
 # Section 5.2 and 5.1 of the paper: deviation of the size over five seeds, epochs until it is found.
 PAPER = {
@@ -26,11 +27,19 @@ METRICS = ("recon_loss", "kl", "silhouette", "fid_recon", "fid_gen", "active_uni
 
 def make_tables(series: Sequence[Series]) -> dict[str, pd.DataFrame]:
     """Return the tables by name; one for which there are no runs is empty."""
-    return {"sizes": sizes(series), "adaptive_and_fixed": adaptive_and_fixed(series), "cost": cost(series)}
+    return {
+        "sizes": sizes(series),
+        "initial_sizes": initial_sizes(series),
+        "adaptive_and_fixed": adaptive_and_fixed(series),
+        "cost": cost(series),
+    }
 
 
 def sizes(series: Sequence[Series]) -> pd.DataFrame:
-    """Return sizes found by dataset, rule and initial size, with mean and deviation over seeds (section 5.2)."""
+    """Return sizes found by dataset, rule, initial size and seed, with mean and deviation (section 5.2).
+
+    A size in brackets was reached by a run whose rule did not stop; means and deviations are over the others.
+    """
     rows = []
     for one in series:
         if one.config.kind != "adaptive" or not one.config.stop:
@@ -41,16 +50,37 @@ def sizes(series: Sequence[Series]) -> pd.DataFrame:
             {
                 **_names(one),
                 "init_dim": one.config.init_dim,
-                "seeds": len(one.seeds),
-                "sizes": " ".join(map(str, one.sizes)),
-                "size_mean": _mean(one.sizes),
-                "size_deviation": _deviation(one.sizes),
+                "seeds": " ".join(map(str, one.seeds)),
+                "sizes": " ".join(_told(size, stop) for size, stop in zip(one.sizes, one.stops, strict=True)),
+                "size_mean": _mean(one.found),
+                "size_deviation": _deviation(one.found),
                 "paper_size_deviation": told.get("deviation"),
                 "stopped": len(stops),
                 "stop_epoch_mean": _mean(stops),
                 "paper_stop_epoch": told.get("epochs"),
             }
         )
+    return pd.DataFrame(rows)
+
+
+def _told(size: int, stop: int | None) -> str:
+    return str(size) if stop is not None else f"({size})"
+
+
+def initial_sizes(series: Sequence[Series]) -> pd.DataFrame:
+    """Return how far the mean sizes found from different initial sizes lie apart (section 5.2: 1 to 2)."""
+    groups: dict[Any, list[Series]] = {}
+    for one in series:
+        if one.config.kind == "adaptive" and one.config.stop and one.found:
+            groups.setdefault(key(one.config, "seed", "init_dim"), []).append(one)
+    rows = []
+    for group in groups.values():
+        means = {one.config.init_dim: fmean(one.found) for one in group}
+        if len(means) > 1:
+            starts = sorted(means, reverse=True)
+            row = {**_names(group[0]), "init_dims": " ".join(map(str, starts))}
+            row |= {"size_means": " ".join(f"{means[start]:.4g}" for start in starts)}
+            rows.append(row | {"spread": round(max(means.values()) - min(means.values()), 4), "paper_spread": "1-2"})
     return pd.DataFrame(rows)
 
 
@@ -91,9 +121,13 @@ def cost(series: Sequence[Series]) -> pd.DataFrame:
     for one in series:
         if one.config.kind != "adaptive" or not one.config.stop:
             continue
-        grid = [other for other in series if _without_seed(other.config) == _fixed_like(one.config, other.config)]
+        grid = _grid(one, series)
         ours = _spent([one])
-        row = {**_names(one), "init_dim": one.config.init_dim, "grid_points": len(grid)}
+        row = {
+            **_names(one),
+            "init_dim": one.config.init_dim,
+            "grid_sizes": " ".join(str(s.config.init_dim) for s in grid),
+        }
         stops = [epoch for epoch in one.stops if epoch is not None]
         row |= {f"{name}_adaptive": value for name, value in ours.items()} | {"epochs_found": _mean(stops)}
         if grid:
@@ -102,6 +136,16 @@ def cost(series: Sequence[Series]) -> pd.DataFrame:
             row |= {f"{name}_ratio": _ratio(theirs[name], ours[name]) for name in ours}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _grid(one: Series, series: Sequence[Series]) -> list[Series]:
+    """Return the grid search `one` replaces: the protocol's sizes if all are there, else those with all its seeds."""
+    like = [other for other in series if _without_seed(other.config) == _fixed_like(one.config, other.config)]
+    known = PROTOCOLS.get(one.config.dataset)
+    usual = [other for other in like if known is not None and other.config.init_dim in known.grid]
+    if known is not None and len(usual) == len(known.grid):
+        return usual
+    return [other for other in like if set(one.seeds) <= set(other.seeds)]
 
 
 def _fixed_like(config: RunConfig, other: RunConfig) -> RunConfig:

@@ -32,6 +32,10 @@ class TensorBoard(Observer):
         """Pass it on."""
         self._observer.note(text)
 
+    def remark(self, text: str) -> None:
+        """Pass it on."""
+        self._observer.remark(text)
+
     def started(self, config: RunConfig, first_epoch: int) -> None:
         """Open the file; what a killed process wrote of later epochs no longer counts."""
         self._writer = SummaryWriter(str(self._path), purge_step=first_epoch)

@@ -154,7 +154,7 @@ class Run:
         self.evaluator = Evaluator(config, validation, features, execution.cache_directory, prepared.device)
         self.epoch = 1 + self._begin()
         for note in [*config.warnings(), *([features.note] if features else [])]:
-            self.observer.note(note)
+            self.observer.remark(note)
         self.observer.started(config, self.epoch)
 
     def _begin(self) -> int:

@@ -24,7 +24,7 @@ from aldvae.pictures import draw_pictures
 from aldvae.plotting import plot_results
 from aldvae.report import write_report
 from aldvae.results import read_results
-from aldvae.series import fixed, series, variant
+from aldvae.series import Series, fixed, series, sweep_command, variant
 from aldvae.sweeps import sweep
 from aldvae.tables import make_tables, markdown
 from aldvae.training import run
@@ -55,7 +55,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_figure_is_drawn_with_what_it_must_show(results: Path) -> None:
     with print_style():
-        drawn = draw_paper(series(read_results(results)))
+        drawn = draw_paper(series(read_results(results))[0])
     assert drawn.missing == []
     label = "-limit-200-hidden-dim-16-epochs-8"
     figures = {name.partition("-")[0]: figure for name, figure in drawn.figures.items()}
@@ -87,7 +87,7 @@ def _legend(figure: Figure) -> list[str]:
 
 
 def test_the_curve_is_the_mean_over_seeds(results: Path) -> None:
-    (one,) = [s for s in series(read_results(results)) if s.config.kind == "adaptive" and not s.config.stop]
+    (one,) = [s for s in series(read_results(results))[0] if s.config.kind == "adaptive" and not s.config.stop]
     tables = [pd.read_csv(r.path / "metrics.csv")["recon_loss"] for r in one.results]
     expected = (tables[0] + tables[1]) / 2
     with print_style():
@@ -108,8 +108,11 @@ def test_figures_are_readable_in_print_and_the_same_each_time(results: Path, tmp
             # TrueType, embedded.
             assert b"/FontFile2" in content
             assert b"/Type3" not in content
+        elif "figure" in path.stem:
+            with Image.open(path) as picture:
+                assert picture.width in (int(COLUMN * 200), int(PAGE * 200))
     with print_style():
-        for figure in draw_paper(series(read_results(results))).figures.values():
+        for figure in draw_paper(series(read_results(results))[0]).figures.values():
             assert figure.get_figwidth() in (COLUMN, PAGE)
             assert min(text.get_fontsize() for text in figure.findobj(_is_text)) >= 6  # type: ignore[attr-defined]
 
@@ -119,7 +122,7 @@ def _is_text(artist: Any) -> bool:
 
 
 def test_what_is_missing_is_said_with_the_command_that_makes_it(results: Path) -> None:
-    found = series(read_results(results))
+    found = series(read_results(results))[0]
     stopped = [s for s in found if s.config.kind == "adaptive" and s.config.stop and s.config.init_dim == 14]
     missing = draw_paper(stopped).missing
     assert [line.partition(":")[0] for line in missing] == [
@@ -137,10 +140,13 @@ def test_what_is_missing_is_said_with_the_command_that_makes_it(results: Path) -
 
 
 def test_tables_hold_what_the_runs_hold(results: Path) -> None:
-    found = series(read_results(results))
+    found = series(read_results(results))[0]
     tables = make_tables(found)
     sizes = tables["sizes"].set_index("init_dim")
     assert sizes.loc[14, "sizes"] == "9 9"
+    assert sizes.loc[14, "seeds"] == "0 1"
+    assert tables["initial_sizes"]["size_means"].tolist() == ["9 7"]
+    assert tables["initial_sizes"]["spread"].tolist() == [2]
     assert sizes.loc[12, "size_mean"] == 7
     assert sizes.loc[14, "stop_epoch_mean"] == 4
     both = tables["adaptive_and_fixed"].set_index("metric")
@@ -149,7 +155,7 @@ def test_tables_hold_what_the_runs_hold(results: Path) -> None:
     assert both.loc["recon_loss", "fixed"] == pytest.approx(np.mean(nine.final("recon_loss")), abs=1e-4)
     assert "fid_gen (classifier)" in both.index
     cost = tables["cost"].set_index("init_dim")
-    assert cost.loc[14, "grid_points"] == 2
+    assert cost.loc[14, "grid_sizes"] == "2 9"
     assert cost.loc[14, "epochs_ratio"] == 2
     assert cost.loc[14, "images_adaptive"] == 8 * 140
     assert markdown(tables["sizes"]).splitlines()[1].count("---") == len(tables["sizes"].columns)
@@ -171,6 +177,49 @@ def test_plots_need_neither_models_nor_checkpoints(results: Path, tmp_path: Path
     for model in copy.glob("*/model.safetensors"):
         model.unlink()
     assert plot_results(copy, tmp_path, "png")[0]
+
+
+def test_a_grid_for_the_cost_is_the_protocols_or_has_all_seeds(results: Path) -> None:
+    found, _ = series(read_results(results))
+    (nine,) = [s for s in found if s.config.kind == "fixed" and s.config.init_dim == 9]
+    fewer = [*(s for s in found if s is not nine), Series(nine.results[:1])]
+    assert set(make_tables(fewer)["cost"]["grid_sizes"]) == {"2"}
+
+
+def test_copies_damaged_and_renamed_runs_are_told(results: Path, tmp_path: Path) -> None:
+    first, second, third = sorted(path for path in results.iterdir() if "fixed" in path.name)[:3]
+    shutil.copytree(first, tmp_path / "a" / first.name)
+    shutil.copytree(first, tmp_path / "b" / first.name)
+    shutil.copytree(second, tmp_path / "renamed")
+    (shutil.copytree(third, tmp_path / third.name) / "metrics.csv").write_bytes(b"epoch\n\xff\n")
+    found, left_out = series(read_results(tmp_path))
+    assert sum(len(one.results) for one in found) == 2
+    assert len(left_out) == 2
+    assert "is a copy" in left_out[0] + left_out[1]
+    assert "is damaged" in left_out[0] + left_out[1]
+    (tmp_path / "renamed" / "summary.json").write_text("null")
+    assert {result.state for result in read_results(tmp_path)} == {"finished", "unfinished"}
+
+
+def test_settings_of_all_kinds_can_be_drawn(tmp_path: Path) -> None:
+    odd = {**TINY, **RULE, "min_dim": 3, "fid_features": "none", "beta": 2.0, "lr": 2e-3, "batch_size": 32, "step": 2}
+    odd |= {"silhouette_on": "means", "silhouette_groups": "classes", "validation": 0.4, "select": "last"}
+    for init_dim in (8, 6):
+        config = resolve("adaptive", "digits", **odd, init_dim=init_dim, seed=1)
+        run(config, Execution(results_dir=tmp_path))
+    written, missing = plot_results(tmp_path, tmp_path, "png")
+    assert any("figure4" in path.name for path in written)
+    assert all(len(path.name) < 120 for path in written)
+    assert any("--no-stop" in line for line in missing)
+
+
+def test_commands_of_missing_sweeps_are_valid() -> None:
+    command = sweep_command(resolve("adaptive", "digits", seed=3, beta=4.0), "sweep-init", [3, 5])
+    assert command.startswith("aldvae sweep-init --validation")
+    assert command.endswith("--seeds 3,5")
+    assert "--beta 4.0" in command
+    assert "--seed 3" not in command
+    assert "--init-dim " not in command
 
 
 def test_senseless_requests_are_refused(results: Path, tmp_path: Path) -> None:
@@ -254,7 +303,7 @@ def test_the_report_is_self_contained_and_holds_the_answer(page: Path, results: 
     assert not re.findall(r"""(?:src|href)=["'](?!data:)""", text)
     assert "9.0±0.0" in text
     assert text.count("data:image/png") >= 3 + 4
-    for one in series(read_results(results)):
+    for one in series(read_results(results))[0]:
         assert one.config.command.split(" --limit")[0] in text
     assert str(results) not in text
 

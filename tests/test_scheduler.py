@@ -131,11 +131,13 @@ def test_a_run_of_another_process_is_looked_at_again_after_the_others(
 
 def test_what_holds_for_all_runs_is_said_once(tmp_path: Path) -> None:
     said: dict[int, list[list[Event]]] = {
-        n: [[Note(NAMES[n], "the same"), Ended(NAMES[n], State.FINISHED)]] for n in range(6)
+        n: [[Note(NAMES[n], "the same", general=True), Note(NAMES[n], "its own"), Ended(NAMES[n], State.FINISHED)]]
+        for n in range(6)
     }
     heard = Heard()
     Scheduler(Script(2, said, JOBS), tmp_path, heard).run(JOBS)
     assert sum("the same" in note for note in heard.notes) == 1
+    assert sum("its own" in note for note in heard.notes) == 6
 
 
 def test_an_interrupt_lets_the_runs_end_and_begins_no_other(tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ class Interrupt(Observer):
     def note(self, text: str) -> None:
         self.notes.append(text)
 
+    remark = note
+
     def epoch_done(self, row: dict[str, Any], step: Step | None) -> None:  # noqa: ARG002
         self.epochs.append(row["epoch"])
         if row["epoch"] == self.after:

@@ -15,10 +15,11 @@ from aldvae.sweeps import Job
 
 @dataclass(frozen=True)
 class Note:
-    """Something the user should know of a run."""
+    """Something the user should know of a run; or, if `general`, of all runs with the same settings."""
 
     run: str
     text: str
+    general: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from aldvae.errors import AldvaeError, BusyError, ConfigError
 from aldvae.execution import Execution, Schedule
 from aldvae.executors import Ended, EpochDone, Event, State
 from aldvae.executors.mirror import Changes, Mirror, apply, content, pack, unpack
-from aldvae.executors.worker import one_line, perform
+from aldvae.executors.worker import end, one_line, perform
 from aldvae.files import write_atomically
 from aldvae.runs import RunDirectory
 from aldvae.sweeps import Job
@@ -33,6 +33,9 @@ try:
     from ray.exceptions import RayError
 except ImportError as error:
     raise ConfigError("executor", "ray needs Ray; pip install 'aldvae[ray]'") from error
+
+
+_MOST = 1024
 
 
 @dataclass
@@ -58,11 +61,12 @@ class RayExecutor:
             problem = f"{schedule.ray_address or 'a local cluster'} cannot be reached: {one_line(error)}"
             raise ConfigError("ray_address", problem) from error
         self._needs = {"num_cpus": threads, "num_gpus": schedule.gpus_per_run or 0}
-        self.slots = schedule.jobs or self._fitting()
+        self.slots = min(schedule.jobs or _MOST, self._fitting())
         self._running: dict[str, _Running] = {}
         self._ended: list[Ended] = []
         self._own_data: dict[Path, Any] = {}
-        self._classifiers: dict[Any, dict[str, bytes]] = {}
+        self._classifiers: dict[Any, Any] = {}
+        self._kept: set[Any] = set()
         self._stopping = False
 
     def _fitting(self) -> int:
@@ -99,25 +103,24 @@ class RayExecutor:
             self._own_data[job.own_data] = ray.put(pack(job.own_data))
         return self._own_data[job.own_data]
 
-    def _classifier(self, job: Job) -> dict[str, bytes]:
-        """Return the classifier that all runs on the same data must share, trained by one worker of the cluster.
+    def _classifier(self, job: Job) -> Any:
+        """Return a reference to the classifier that all runs on the same data share, trained by one worker.
 
         Nodes with different processors would train different ones, whose distances cannot be compared.
         """
         config = job.config
         if config.fid_features != "classifier":
-            return {}
+            return None
         key = (config.dataset, config.source, config.limit, config.validation, config.resize)
         if key not in self._classifiers:
-            folder = _classifiers(self.execution)
-            known = {name: data for name, data in content(folder).items() if data is not None}
+            known = {name: data for name, data in content(_classifiers(self.execution)).items() if data is not None}
             task = ray.remote(train_classifier).options(**self._needs)
-            self._classifiers[key] = ray.get(task.remote(job, self.execution, self._packed(job), known))
-            apply(folder, self._classifiers[key])
+            self._classifiers[key] = task.remote(job, self.execution, self._packed(job), known)
         return self._classifiers[key]
 
     def events(self, timeout: float) -> list[Event]:
         """See `Executor.events`."""
+        self._keep_classifiers()
         found: list[Event] = list(self._ended)
         self._ended.clear()
         streams = {running.stream: running for running in self._running.values()}
@@ -128,6 +131,15 @@ class RayExecutor:
         elif not found:
             threading.Event().wait(timeout)
         return found
+
+    def _keep_classifiers(self) -> None:
+        """Put classifiers that are trained into the driver's cache: later sessions must use the same."""
+        waiting = [reference for reference in self._classifiers.values() if reference not in self._kept]
+        for reference in ray.wait(waiting, num_returns=len(waiting), timeout=0)[0] if waiting else []:
+            self._kept.add(reference)
+            # A worker that died is told by the runs that wait for it.
+            with suppress(RayError):
+                apply(_classifiers(self.execution), ray.get(reference).files)
 
     def _next(self, running: _Running) -> list[Event]:
         name = running.job.config.name
@@ -196,13 +208,17 @@ def _kept() -> Any:
 
 
 def stream(
-    job: Job, execution: Execution, archive: bytes | None, classifier: Changes, files: Changes
+    job: Job, execution: Execution, archive: bytes | None, classifier: Classifier | None, files: Changes
 ) -> Iterator[tuple[Event, dict[str, bytes | None]]]:
     """Do `job` on this node, going on from `files`; yield its events, each with what changed in its directory."""
+    if classifier is not None and classifier.failure is not None:
+        yield replace(classifier.failure, run=job.config.name), {}
+        return
     with tempfile.TemporaryDirectory(prefix="aldvae-") as root:
         here = replace(execution, results_dir=Path(root) / "runs")
         job = _unpacked(job, archive, Path(root))
-        _give(classifier, here)
+        if classifier is not None:
+            _give(classifier.files, here)
         mirror = Mirror(here.results_dir / job.config.name, files)
         told: queue.SimpleQueue[tuple[Event, dict[str, bytes | None]]] = queue.SimpleQueue()
         abandoned = threading.Event()
@@ -223,8 +239,16 @@ def stream(
             worker.join()
 
 
-def train_classifier(job: Job, execution: Execution, archive: bytes | None, known: Changes) -> dict[str, bytes]:
-    """Return the file of the classifier that `job` needs: of those `known`, else of this node, else trained now."""
+@dataclass(frozen=True)
+class Classifier:
+    """The file of a trained classifier, or why there is none."""
+
+    files: dict[str, bytes]
+    failure: Ended | None = None
+
+
+def train_classifier(job: Job, execution: Execution, archive: bytes | None, known: Changes) -> Classifier:
+    """Return the classifier that `job` needs: of those `known`, else of this node, else trained now."""
     from aldvae.devices import pick_device
     from aldvae.training import load_data, load_features_of
 
@@ -232,11 +256,15 @@ def train_classifier(job: Job, execution: Execution, archive: bytes | None, know
         job, config = _unpacked(job, archive, Path(root)), job.config
         here = replace(execution, own_data=job.own_data)
         _give(known, here)
-        data = load_data(config, here, _kept())
-        features = load_features_of(config, here, data, pick_device("cpu"), _kept())
+        try:
+            data = load_data(config, here, _kept())
+            features = load_features_of(config, here, data, pick_device("cpu"), _kept())
+        except Exception as error:
+            return Classifier({}, end(config.name, error))
     assert features is not None
     found = ((path.name, path.read_bytes()) for path in _classifiers(here).glob("*.safetensors"))
-    return {name: data for name, data in found if features.identity.endswith(hashlib.sha256(data).hexdigest()[:16])}
+    used = {name: data for name, data in found if features.identity.endswith(hashlib.sha256(data).hexdigest()[:16])}
+    return Classifier(used)
 
 
 def _unpacked(job: Job, archive: bytes | None, root: Path) -> Job:

@@ -44,6 +44,10 @@ class Reporter(Observer):
         """Pass it on."""
         self.tell(Note(self.run, text))
 
+    def remark(self, text: str) -> None:
+        """Pass it on."""
+        self.tell(Note(self.run, text, general=True))
+
     def started(self, config: RunConfig, first_epoch: int) -> None:
         """Say where a run is resumed, and begin to count the time."""
         if first_epoch > 1:
@@ -69,7 +73,7 @@ def perform(job: Job, execution: Execution, tell: Tell, stopping: Callable[[], b
         outcome = run(job.config, here, Reporter(name, tell, stopping), shelf=shelf, wait=False)
         return Ended(name, State.SKIPPED if outcome.skipped else State.FINISHED)
     except Exception as error:
-        return _end(name, error)
+        return end(name, error)
 
 
 def perform_together(
@@ -91,11 +95,11 @@ def perform_together(
                 else:
                     runs[name] = run
             except Exception as error:
-                tell(_end(name, error))
-        run_together(list(runs.values()), lambda run, error: tell(_end(run.config.name, error)))
+                tell(end(name, error))
+        run_together(list(runs.values()), lambda run, error: tell(end(run.config.name, error)))
 
 
-def _end(name: str, error: Exception | None) -> Ended:
+def end(name: str, error: Exception | None) -> Ended:
     """Return how a run ended, given what it raised."""
     if error is None:
         return Ended(name, State.FINISHED)

@@ -15,11 +15,19 @@ from aldvae.series import Series
 
 def shown_models(series: Sequence[Series]) -> list[Result]:
     """Return a run of each dataset to look at: the first adaptive one that obeyed its rule, else the first."""
-    chosen: dict[str, Result] = {}
-    for one in sorted(series, key=lambda one: (one.config.kind != "adaptive", not one.config.stop)):
-        if (one.results[0].path / "latent_space.csv").exists():
-            chosen.setdefault(one.config.dataset, one.results[0])
+    chosen: dict[tuple[str, str | None], Result] = {}
+    for one in sorted(series, key=lambda s: (s.config.kind != "adaptive", not s.config.stop, -s.config.init_dim)):
+        if _points(one.results[0]) is not None:
+            chosen.setdefault((one.config.dataset, one.config.source), one.results[0])
     return list(chosen.values())
+
+
+def _points(result: Result) -> pd.DataFrame | None:
+    """Return the points of a run; None where there are none that can be read."""
+    try:
+        return pd.read_csv(result.path / "latent_space.csv")
+    except (OSError, ValueError):
+        return None
 
 
 def draw_latent_spaces(series: Sequence[Series]) -> dict[str, Figure]:
@@ -28,12 +36,14 @@ def draw_latent_spaces(series: Sequence[Series]) -> dict[str, Figure]:
 
 
 def _slug(result: Result) -> str:
-    return result.config.dataset.replace(".", "-")
+    source = f"-{result.config.source[:6]}" if result.config.source else ""
+    return result.config.dataset.replace(".", "-") + source
 
 
 def draw_latent_space(result: Result) -> Figure:
     """Draw the posterior means of a finished run on their two leading principal components."""
-    points = pd.read_csv(result.path / "latent_space.csv")
+    points = _points(result)
+    assert points is not None
     by = [name for name in ("class", "cluster") if points[name].notna().all()]
     figure = Figure(figsize=(PAGE, 3.4), layout="constrained")
     axes = figure.subplots(1, len(by), squeeze=False)[0]

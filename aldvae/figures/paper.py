@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,10 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from aldvae.figures.style import BLUE, COLUMN, LINES, ORANGE, PAGE, PANEL, RED, SMALL, metric_label
-from aldvae.series import Series, fixed, variant
+from aldvae.series import Series, first_start, fixed, key, sweep_command, variant
 
 ROWS = ("fid_recon", "fid_gen", "silhouette", "recon_loss")
-_LARGEST_LABELS = 8
+_MOST_LABELS = 8
+_LONGEST_SLUG = 80
+_LETTERS_PER_INCH = 17
 Draw = Callable[[Axes, str], None]
 
 
@@ -62,7 +66,11 @@ def _label(one: Series) -> str:
 
 
 def _slug(label: str) -> str:
-    return "".join(f"-{part.strip().replace(' ', '-').replace('_', '-')}" for part in label.split(",") if part)
+    """Return `label` as part of a file name; a long one is cut and told apart by a hash."""
+    slug = "".join(f"-{part.strip().replace(' ', '-').replace('_', '-')}" for part in label.split(",") if part)
+    if len(slug) <= _LONGEST_SLUG:
+        return slug
+    return f"{slug[:_LONGEST_SLUG]}-{hashlib.sha256(label.encode()).hexdigest()[:6]}"
 
 
 Columns = Iterable[tuple[Series, Column]]
@@ -71,11 +79,11 @@ Columns = Iterable[tuple[Series, Column]]
 def _figure2(adaptive: Sequence[Series], _: Sequence[Series], missing: list[str]) -> Columns:
     """Compressed to the smallest size, with the place where the rule would have stopped."""
     found = [one for one in adaptive if not one.config.stop]
-    for one in _first_start([one for one in adaptive if one.config.stop]):
-        if not any(_same(one, other, "stop") for other in found):
+    for one in first_start([one for one in adaptive if one.config.stop]):
+        if key(one.config, "seed", "stop") not in {key(other.config, "seed", "stop") for other in found}:
             command = replace(one.config, stop=False, seed=one.seeds[0]).command
             missing.append(f"Figure 2 needs a run without stop: {command}")
-    for one in _first_start(found):
+    for one in first_start(found):
 
         def draw(axis: Axes, metric: str, one: Series = one) -> None:
             _curve(axis, one.column(metric), BLUE, "-", _seeds(one))
@@ -87,7 +95,7 @@ def _figure2(adaptive: Sequence[Series], _: Sequence[Series], missing: list[str]
 def _figure3(adaptive: Sequence[Series], series: Sequence[Series], missing: list[str]) -> Columns:
     """The adaptive model, and one whose size was the found one from the start."""
     there = {result.config: result for one in series for result in one.results if one.config.kind == "fixed"}
-    for one in _first_start([one for one in adaptive if one.config.stop]):
+    for one in first_start([one for one in adaptive if one.config.stop]):
         wanted = {r.config.seed: fixed(r.config, size) for r, size in zip(one.results, one.sizes, strict=True)}
         for config in wanted.values():
             if config not in there:
@@ -114,14 +122,12 @@ def _figure4(adaptive: Sequence[Series], _: Sequence[Series], missing: list[str]
     groups: dict[Any, list[Series]] = {}
     for one in adaptive:
         if one.config.stop:
-            groups.setdefault(replace(one.config, seed=0, init_dim=2), []).append(one)
+            groups.setdefault(key(one.config, "seed", "init_dim"), []).append(one)
     for found in groups.values():
         found.sort(key=lambda one: -one.config.init_dim)
         if len(found) < 2:
-            config = found[0].config
-            words = config.command.replace("aldvae adaptive", "aldvae sweep-init", 1)
-            words = words.replace(f" --init-dim {config.init_dim}", "")
-            missing.append(f"Figure 4 needs several initial sizes: {words}")
+            command = sweep_command(found[0].config, "sweep-init", found[0].seeds)
+            missing.append(f"Figure 4 needs several initial sizes: {command}")
             continue
 
         def draw(axis: Axes, metric: str, found: list[Series] = found) -> None:
@@ -132,21 +138,6 @@ def _figure4(adaptive: Sequence[Series], _: Sequence[Series], missing: list[str]
                 _curve(axis, one.column(metric), colour, line, label)
 
         yield found[0], Column(found[0].config.dataset, found[0].config.fid_features, draw, None, _seeds(found[0]))
-
-
-def _first_start(series: Sequence[Series]) -> list[Series]:
-    """Return, of the series that differ in their initial size alone, the one that starts largest."""
-    largest: dict[Any, Series] = {}
-    for one in series:
-        key = replace(one.config, seed=0, init_dim=2)
-        if key not in largest or one.config.init_dim > largest[key].config.init_dim:
-            largest[key] = one
-    return list(largest.values())
-
-
-def _same(one: Series, other: Series, but: str) -> bool:
-    same: dict[str, Any] = {"seed": 0, but: True}
-    return replace(one.config, **same) == replace(other.config, **same)
 
 
 def _seeds(one: Series) -> str:
@@ -166,7 +157,7 @@ def _layout(columns: Sequence[Column], label: str) -> Figure:
         for row, metric in enumerate(ROWS):
             axis = axes[row, number]
             column.draw(axis, metric)
-            if metric.startswith("fid_"):
+            if metric.startswith("fid_") and axis.lines:
                 axis.set_yscale("log")
                 axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
                 axis.yaxis.set_major_formatter(ScalarFormatter())
@@ -174,13 +165,15 @@ def _layout(columns: Sequence[Column], label: str) -> Figure:
             if number == 0 or column.features != columns[0].features:
                 axis.set_ylabel(metric_label(metric, column.features))
         top, bottom = axes[0, number], axes[-1, number]
-        top.set_title(column.title)
+        top.set_title(textwrap.fill(column.title, 40))
         bottom.set_xlabel("epoch")
-        top.legend(title=column.legend_title or None, title_fontsize=SMALL, loc="best")
+        first = next((axis for axis in axes[:, number] if axis.get_legend_handles_labels()[0]), None)
+        if first is not None:
+            first.legend(title=column.legend_title or None, title_fontsize=SMALL, loc="best")
         if column.upper is not None:
             column.upper(top)
     if label:
-        figure.suptitle(label, fontsize=SMALL)
+        figure.suptitle(textwrap.fill(label, int(width * _LETTERS_PER_INCH)), fontsize=SMALL)
     return figure
 
 
@@ -210,7 +203,7 @@ def _sizes(one: Series, axis: Axes) -> None:
     """Put the latent size (its mean over seeds) on an upper axis: a tick at each change, a label at some."""
     sizes = one.column("latent_dim").mean(axis=1)
     changes = sizes.index[sizes.diff() != 0].tolist()
-    positions = np.unique(np.linspace(0, len(changes) - 1, _LARGEST_LABELS).round().astype(int))
+    positions = np.unique(np.linspace(0, len(changes) - 1, _MOST_LABELS).round().astype(int))
     labelled = [changes[position] for position in positions]
     upper = axis.secondary_xaxis("top")
     upper.set_xticks(changes, minor=True)

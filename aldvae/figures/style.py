@@ -51,6 +51,8 @@ def save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
 
 def metric_label(metric: str, features: str) -> str:
     """Return an axis title for a metric, naming the `features` behind a Fréchet distance."""
+    if metric.startswith("fid_") and features == "none":
+        return "Fréchet distance"
     if metric.startswith("fid_"):
         of = "reconstr." if metric == "fid_recon" else "generations"
         return f"FID of {of}" if features == "inception" else f"Fréchet d. of {of}\n({features} features)"
