@@ -93,7 +93,7 @@ def series(results: Iterable[Result]) -> tuple[list[Series], list[str]]:
 def _whole(result: Result) -> bool:
     try:
         epochs = pd.read_csv(result.path / "metrics.csv", usecols=["epoch"], encoding_errors="replace")["epoch"]
-        return len(epochs) == summary(result)["epochs"]
+        return len(epochs) == int(summary(result)["epochs"])
     except (OSError, ValueError):
         return False
 

@@ -9,9 +9,9 @@ import pytest
 from matplotlib.image import imread
 
 from aldvae import __version__
-from aldvae.config import RunConfig
+from aldvae.config import COMPRESSION, RunConfig
 from aldvae.data import SOURCES
-from aldvae.execution import Execution
+from aldvae.execution import Execution, Schedule
 from aldvae.settings import flag, settings
 from tests.conftest import Cli
 
@@ -87,12 +87,50 @@ def test_a_run_that_diverges_names_the_epoch(cli: Cli) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_help_names_every_option(cli: Cli) -> None:
-    text = cli("adaptive", "--help").stdout
-    for declared in (RunConfig, Execution):
-        for setting in settings(declared):
-            assert flag(setting.name) in text
-            assert setting.metadata["panel"] in text
+@pytest.mark.parametrize(
+    ("command", "declared", "without"),
+    [
+        ("adaptive", (RunConfig, Execution), ()),
+        ("grid", (RunConfig, Execution, Schedule), ("init_dim", "seed", *COMPRESSION)),
+        ("sweep-init", (RunConfig, Execution, Schedule), ("init_dim", "seed")),
+        ("seeds", (RunConfig, Execution, Schedule), ("seed",)),
+        ("run", (Execution, Schedule), ()),
+    ],
+)
+def test_help_names_every_option(cli: Cli, command: str, declared: tuple[type, ...], without: tuple[str, ...]) -> None:
+    text = cli(command, "--help").stdout
+    for setting in (setting for kind in declared for setting in settings(kind)):
+        shown = re.search(rf"│ {flag(setting.name)}\b(?!-)", text)
+        assert (shown is None) == (setting.name in without), setting.name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["grid", "--dims=1,4"], "--dims must be 2 or more, not 1"),
+        (["grid", "--dims=four"], "--dims takes a list such as 4,8,12"),
+        (["grid", "--patience=3"], "--patience"),
+        (["seeds", "--seeds="], "--seeds takes a list"),
+        (["seeds", "--jobs=999"], "--jobs 999 is more than"),
+        (["seeds", "--jobs=999", "--dry-run"], "--jobs 999 is more than"),
+        (["seeds", "--executor=slurm"], "--executor slurm is not known"),
+        (["seeds", "--population=0"], "--population must be 1"),
+        (["sweep-init", "--init-dims=8,8"], "--init-dims lists a number twice"),
+        (["run", "nowhere.toml"], "nowhere.toml cannot be read"),
+        (["plot"], "--results-dir runs is not there"),
+        (["report", "nowhere"], "--results-dir nowhere is not there"),
+    ],
+)
+def test_bad_input_to_sweeps_is_one_line_and_writes_nothing(
+    cli: Cli, tmp_path: Path, arguments: list[str], named: str
+) -> None:
+    result = cli(*arguments)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("aldvae: ")
+    assert named in line
+    assert result.stdout == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_data_lists_verifies_and_draws(cli: Cli, tmp_path: Path) -> None:

@@ -46,7 +46,14 @@ def test_survives_json_and_has_a_name_of_its_own(changes: dict[str, Any]) -> Non
 
 def test_every_setting_changes_the_name() -> None:
     config = resolve("adaptive", "digits")
-    other: dict[str, Any] = {"dataset": "mnist", "limit": 50, "fid_features": "none", "select": "kl", "stop": False}
+    other: dict[str, Any] = {
+        "dataset": "mnist",
+        "limit": 50,
+        "fid_features": "none",
+        "select": "kl",
+        "stop": False,
+        "precision": "bfloat16",
+    }
     other |= {"silhouette_on": "means", "silhouette_groups": "classes", "metrics_every": 5, "fid_precision": "float16"}
     config = replace(config, fid_features="inception")
     other |= {"network": "conv", "channels": 8, "likelihood": "gaussian", "resize": 9, "validation": 0.4}

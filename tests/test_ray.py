@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from aldvae.results import read_results
@@ -96,3 +97,27 @@ def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
     assert told.returncode == 2
     assert "--ray-address 127.0.0.1:1 cannot be reached" in told.stderr.splitlines()[-1]
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_error_before_the_runs_is_told_as_it_is(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).integers(0, 256, (80, 8, 8), dtype=np.uint8))
+    command = [sys.executable, "-m", "aldvae", "seeds", "--dataset=x.npz", "--clusters=3", "--seeds=0-1", "--epochs=2"]
+    command += ["--fid-features=classifier", "--validation=0.4", "--fid-samples=20", "--silhouette-samples=20"]
+    told = subprocess.run(
+        [*command, "--executor=ray", "--jobs=1"],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert told.returncode == 1
+    assert told.stdout.count("classifier needs labels of two classes or more") == 2
+    assert "died" not in told.stderr
+
+
+def test_more_gpus_than_the_cluster_has_are_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "aldvae", *SWEEP, "--executor=ray", "--jobs=1", "--gpus-per-run=64"]
+    told = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert told.returncode == 2
+    assert "--gpus-per-run or --threads asks for more than the Ray cluster has" in told.stderr
