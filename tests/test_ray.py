@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aldvae.results import read_results
 from tests.test_executors import FLAGS, contents
 
 pytest.importorskip("ray")
@@ -23,7 +22,7 @@ pytestmark = pytest.mark.slow
 # Newer versions of Ray ask for a token that all nodes share.
 ENVIRONMENT = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
-SWEEP = ["seeds", "--seeds=0-3", "--init-dim=14", "--threads=1", *(f for f in FLAGS if "epochs" not in f)]
+SWEEP = ["seeds", "--seeds=0-1", "--init-dim=14", "--threads=1", *(f for f in FLAGS if "epochs" not in f)]
 
 
 @contextmanager
@@ -75,12 +74,12 @@ def test_a_node_dies_and_every_run_finishes_as_it_would_alone(
     address, second = cluster
     local, remote = tmp_path / "local", tmp_path / "remote"
     # Long enough that the node dies in the middle of a run.
-    command = [sys.executable, "-m", "aldvae", *SWEEP, "--epochs=60"]
+    command = [sys.executable, "-m", "aldvae", *SWEEP, "--epochs=200"]
     subprocess.run([*command, f"--results-dir={local}"], check=True, capture_output=True)
     on_ray = [*command, "--executor=ray", f"--ray-address={address}", f"--results-dir={remote}"]
     driver = subprocess.Popen(on_ray, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 120
-    while not remote.exists() or sum(r.state == "running" and r.epochs > 2 for r in read_results(remote)) < 2:
+    while len(list(remote.glob("*/checkpoint.pt"))) < 2:
         assert time.monotonic() < deadline
         assert driver.poll() is None, driver.communicate()[0]
         time.sleep(0.05)
