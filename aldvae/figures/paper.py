@@ -23,6 +23,8 @@ ROWS = ("fid_recon", "fid_gen", "silhouette", "recon_loss")
 _MOST_LABELS = 8
 _LONGEST_SLUG = 80
 _LETTERS_PER_INCH = 17
+# A line of a legend as a share of a panel.
+_LEGEND_LINE = 0.1
 Draw = Callable[[Axes, str], None]
 
 
@@ -169,12 +171,20 @@ def _layout(columns: Sequence[Column], label: str) -> Figure:
         bottom.set_xlabel("epoch")
         first = next((axis for axis in axes[:, number] if axis.get_legend_handles_labels()[0]), None)
         if first is not None:
-            first.legend(title=column.legend_title or None, title_fontsize=SMALL, loc="best")
+            _legend(first, column.legend_title)
         if column.upper is not None:
             column.upper(top)
     if label:
         figure.suptitle(textwrap.fill(label, int(width * _LETTERS_PER_INCH)), fontsize=SMALL)
     return figure
+
+
+def _legend(axis: Axes, title: str) -> None:
+    """Put the legend at the top of a panel, and raise the panel's upper end to make room for it above the curves."""
+    legend = axis.legend(title=title or None, title_fontsize=SMALL, loc="upper right")
+    room = _LEGEND_LINE * (len(legend.get_texts()) + bool(title))
+    low, high = axis.transData.inverted().transform(axis.transAxes.transform([(0, 0), (0, 1 / (1 - room))]))[:, 1]
+    axis.set_ylim(low, high)
 
 
 def _curve(axis: Axes, values: pd.DataFrame, colour: str, line: str, label: str) -> None:
