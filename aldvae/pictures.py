@@ -16,7 +16,7 @@ from aldvae.cpu import late_libraries
 from aldvae.data.dataset import Samples, inputs
 from aldvae.files import rounded
 from aldvae.metrics.clustering import find_clusters
-from aldvae.models.vae import VAE
+from aldvae.models.vae import VAE, kl_divergence
 from aldvae.streams import generator, stream_seed
 
 _COLUMNS, _ROWS = 10, 4
@@ -57,7 +57,7 @@ def _grids(model: VAE, config: RunConfig, x: Tensor, mu: Tensor, log_var: Tensor
     shown = min(_COLUMNS, len(x))
     prior = generator(config.seed, "pictures", 0, x.device)
     z = torch.randn(_ROWS * _COLUMNS, model.latent_dim, generator=prior, device=x.device)
-    kl = 0.5 * (mu.square() + log_var.exp() - 1 - log_var).mean(0)
+    kl = kl_divergence(mu, log_var).mean(0)
     order = kl.argsort(descending=True, stable=True)[:_DIMENSIONS]
     moved = mu[0].repeat(len(order), _STEPS, 1)
     for row, dimension in enumerate(order):

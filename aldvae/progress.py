@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -24,29 +24,42 @@ _PLAIN_LINES = 20
 _PLAIN_SECONDS = 30.0
 
 
-class Display(Observer):
-    """Shows one run; a context manager, since a live line must be ended."""
+class _Live:
+    """Lines at the end of the terminal, if there is a terminal; a context manager, since they must be ended."""
 
     def __init__(self) -> None:
-        """Nothing is shown before the run has started."""
-        self.console = _console()
-        self._bar = _progress(self.console)
-        self._task = self._bar.add_task("", start=False, left="", visible=False)
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(20),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+        )
+        self._bar = Progress(*columns, console=self.console, transient=True)
 
-    def __enter__(self) -> Display:
-        """Take over the terminal's last line, if there is a terminal."""
+    def __enter__(self) -> Self:
+        """Take over the terminal's last lines."""
         if self.console.is_terminal:
             self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give it back."""
+        """Give them back."""
         if self.console.is_terminal:
             self._bar.stop()
 
     def note(self, text: str) -> None:
         """Print `text` on a line of its own."""
         self.console.print(f"aldvae: {text}", markup=False)
+
+
+class Display(_Live, Observer):
+    """Shows one run."""
+
+    def __init__(self) -> None:
+        """Nothing is shown before the run has started."""
+        super().__init__()
+        self._task = self._bar.add_task("", start=False, left="", visible=False)
 
     def remark(self, text: str) -> None:
         """Print it as any note."""
@@ -81,36 +94,20 @@ class Display(Observer):
             self.note(f"epoch {decision.epoch}: {decision.reason}")
 
 
-class SweepDisplay:
+class SweepDisplay(_Live):
     """Shows all runs of a sweep at once: what is done, running and failed, and the time left."""
 
     def __init__(self, jobs: Sequence[Job], done: int, pace: Pace, slots: int) -> None:
         """Begin with `done` of all runs finished before; `jobs` are those that are left."""
-        self.console = _console()
+        super().__init__()
         self._pace, self._slots = pace, slots
         self._left = {job.config.name: (job.config, 0) for job in jobs}
         self._done, self._failed, self._total = done, 0, done + len(jobs)
-        self._bar = _progress(self.console)
         self._all = self._bar.add_task("", total=self._total, completed=done, left="")
         self._tasks: dict[str, TaskID] = {}
         self._running: dict[str, str] = {}
         self._told = time.monotonic()
-
-    def __enter__(self) -> SweepDisplay:
-        """Take over the terminal's last lines, if there is a terminal."""
-        if self.console.is_terminal:
-            self._bar.start()
         self._refresh()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Give them back."""
-        if self.console.is_terminal:
-            self._bar.stop()
-
-    def note(self, text: str) -> None:
-        """Print `text` on a line of its own."""
-        self.console.print(f"aldvae: {text}", markup=False)
 
     def started(self, job: Job) -> None:
         """Give the run a line."""
@@ -155,12 +152,3 @@ class SweepDisplay:
         if None in left:
             return "time left unknown"
         return f"{duration(together([seconds for seconds in left if seconds is not None], self._slots))} left"
-
-
-def _console() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
-    return Progress(*columns, console=console, transient=True)

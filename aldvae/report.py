@@ -18,7 +18,7 @@ from aldvae.figures.paper import draw_paper, size_text
 from aldvae.figures.style import print_style
 from aldvae.files import write_atomically
 from aldvae.results import Result, read_results
-from aldvae.series import Series, series, variant
+from aldvae.series import Series, series, summary, variant
 from aldvae.tables import cell, make_tables
 
 _CAPTIONS = {
@@ -98,7 +98,7 @@ def _model(result: Result) -> dict[str, Any]:
                 pictures.append({"image": _uri(file.read_bytes(), kind), "caption": caption, "style": "pixels"})
     space = "Posterior means of validation samples on their two leading principal components."
     pictures.append({"image": _figure(draw_latent_space(result)), "caption": space, "style": ""})
-    size, active = (result.summary or {})["latent_dim"], result.last.get("active_units")
+    size, active = summary(result)["latent_dim"], result.last.get("active_units")
     title = f"The model: {config.dataset}, {config.kind}, seed {config.seed}, {size} dimensions, {active} active units"
     return {"title": title, "pictures": pictures}
 

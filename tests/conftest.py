@@ -11,11 +11,23 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
 from aldvae.data import Dataset, load_dataset
 from aldvae.protocol import PROTOCOLS
+
+# An adaptive run on digits of a second.
+TINY: dict[str, Any] = {
+    "limit": 200,
+    "epochs": 6,
+    "patience": 2,
+    "hidden_dim": 16,
+    "init_dim": 14,
+    "fid_samples": 50,
+    "silhouette_samples": 50,
+}
 
 Result = subprocess.CompletedProcess[str]
 Cli = Callable[..., Result]

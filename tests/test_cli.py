@@ -13,9 +13,19 @@ from aldvae.config import COMPRESSION, RunConfig
 from aldvae.data import SOURCES
 from aldvae.execution import Execution, Schedule
 from aldvae.settings import flag, settings
-from tests.conftest import Cli
+from tests.conftest import Cli, Result
 
 TINY = ("--limit=200", "--epochs=4", "--patience=2", "--fid-samples=50", "--silhouette-samples=50", "--hidden-dim=16")
+
+
+def assert_refused(result: Result, named: str, directory: Path) -> None:
+    """Exit code 2, one line that names the option, and nothing written."""
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("aldvae: ")
+    assert named in line
+    assert result.stdout == ""
+    assert list(directory.iterdir()) == []
 
 
 def test_finds_a_size_and_says_where_everything_lies(cli: Cli, tmp_path: Path) -> None:
@@ -63,13 +73,7 @@ def test_says_the_size_found(cli: Cli) -> None:
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(cli: Cli, tmp_path: Path, arguments: list[str], named: str) -> None:
-    result = cli("adaptive", *arguments)
-    assert result.returncode == 2
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("aldvae: ")
-    assert named in line
-    assert result.stdout == ""
-    assert list(tmp_path.iterdir()) == []
+    assert_refused(cli("adaptive", *arguments), named, tmp_path)
 
 
 def test_an_unwritable_results_directory_is_one_line(cli: Cli, tmp_path: Path) -> None:
@@ -124,13 +128,7 @@ def test_help_names_every_option(cli: Cli, command: str, declared: tuple[type, .
 def test_bad_input_to_sweeps_is_one_line_and_writes_nothing(
     cli: Cli, tmp_path: Path, arguments: list[str], named: str
 ) -> None:
-    result = cli(*arguments)
-    assert result.returncode == 2
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("aldvae: ")
-    assert named in line
-    assert result.stdout == ""
-    assert list(tmp_path.iterdir()) == []
+    assert_refused(cli(*arguments), named, tmp_path)
 
 
 def test_data_lists_verifies_and_draws(cli: Cli, tmp_path: Path) -> None:

@@ -21,19 +21,10 @@ from aldvae.executors.worker import hide_paths, one_line
 from aldvae.observer import Observer
 from aldvae.results import read_results
 from aldvae.runs import FAILURE
-from aldvae.sweeps import Job, sweep
+from aldvae.sweeps import sweep
 from aldvae.training import run
-from tests.conftest import Cli
+from tests.conftest import TINY, Cli
 
-TINY: dict[str, Any] = {
-    "limit": 200,
-    "epochs": 6,
-    "patience": 2,
-    "hidden_dim": 16,
-    "init_dim": 14,
-    "fid_samples": 50,
-    "silhouette_samples": 50,
-}
 FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items() if name != "init_dim"]
 FIXED = [option for option in FLAGS if not option.startswith("--patience")]
 SAME = ("config.json", "metrics.csv", "latent.csv", "decisions.csv", "model.safetensors")
@@ -199,7 +190,6 @@ def test_a_population_on_the_command_line_ends_as_lone_runs_do(cli: Cli, lone: P
 
 
 def test_failed_runs_are_told_at_the_end_and_tried_again(cli: Cli, tmp_path: Path) -> None:
-    # At this learning rate the loss is no number from the first epoch on.
     command = ("grid", "--dims=2,4", "--seeds=0", *FIXED)
     bad = sweep("grid", "digits", sizes=[2], seeds=[0], **{k: v for k, v in TINY.items() if k in _FIXED})[0]
     directory = tmp_path / "runs" / bad.config.name
@@ -292,7 +282,7 @@ def test_workers_die_with_a_killed_driver(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert read_results(tmp_path / "runs")[0].state == "unfinished"
-    assert result.config == Job(result.config).config
+    assert result.epochs >= 1
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from aldvae.config import resolve
 from aldvae.execution import Execution
 from aldvae.figures.overview import draw_overview
 from aldvae.training import run
-from tests.test_training import TINY
+from tests.conftest import TINY
 
 
 @pytest.mark.parametrize("features", ["classifier", "none"])

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aldvae.config import RunConfig, resolve
+from aldvae.config import resolve
 from aldvae.errors import ConfigError
 from aldvae.execution import Execution, Schedule, share_of_cores
 from aldvae.plans import PlanError, load_plan
 from aldvae.protocol import PROTOCOLS
-from aldvae.sweeps import Job, distinct, numbers, sweep
+from aldvae.sweeps import distinct, numbers, sweep
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
@@ -216,8 +216,3 @@ def test_the_papers_plan_is_the_papers() -> None:
         assert {run.epochs for run in mine} == {PROTOCOLS[dataset].epochs}
         assert {run.seed for run in mine} == set(range(5))
         assert len(mine) == 5 * (len(PROTOCOLS[dataset].grid) + 3 + 1)
-
-
-def test_a_job_is_what_it_does() -> None:
-    config: RunConfig = resolve("adaptive", "digits")
-    assert Job(config) == Job(config, None)

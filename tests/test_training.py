@@ -30,17 +30,8 @@ from aldvae.observer import Observer
 from aldvae.runs import COLUMNS, RunDirectory
 from aldvae.trainer import Trainer
 from aldvae.training import run
-from tests.conftest import digits
+from tests.conftest import TINY, digits
 
-TINY: dict[str, Any] = {
-    "limit": 200,
-    "epochs": 6,
-    "patience": 2,
-    "hidden_dim": 16,
-    "init_dim": 14,
-    "fid_samples": 50,
-    "silhouette_samples": 50,
-}
 # Times differ from run to run; everything else must not.
 SAME = ("config.json", "metrics.csv", "latent.csv", "decisions.csv")
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from aldvae.figures.style import PAGE
 from aldvae.results import Result
-from aldvae.series import Series
+from aldvae.series import Series, summary
 
 
 def shown_models(series: Sequence[Series]) -> list[Result]:
@@ -50,9 +50,7 @@ def draw_latent_space(result: Result) -> Figure:
     for axis, name in zip(axes, by, strict=True):
         _scatter(axis, points, name)
     config = result.config
-    figure.suptitle(
-        f"{config.dataset}, {config.kind}, size {(result.summary or {}).get('latent_dim')}, seed {config.seed}"
-    )
+    figure.suptitle(f"{config.dataset}, {config.kind}, size {summary(result)['latent_dim']}, seed {config.seed}")
     return figure
 
 
