@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from aldvae.compression.rules import METRICS, SMALLEST_DIM, PaperRule, rule_class
+from aldvae.compression.registry import USUAL, rule_class
+from aldvae.compression.robust import RobustRule
+from aldvae.compression.rules import METRICS, SMALLEST_DIM, PaperRule
 from aldvae.errors import ConfigError, unknown_name
 from aldvae.execution import Execution
 from aldvae.protocol import PROTOCOLS, Protocol, own_protocol, protocol
@@ -60,7 +62,12 @@ class RunConfig:
     lr: float = setting("Training", "Learning rate of Adam (with AMSGrad).", 1e-3)
     precision: str = setting("Training", "Train in float32, or the products in bfloat16.", "float32")
     seed: int = setting("Training", "Seed of weights, order, noise and removals.", 0)
-    rule: str = setting("Compression", "When to remove and when to stop: paper.", "paper")
+    rule: str = setting(
+        "Compression",
+        "When to remove and when to stop: paper, as published, for reproducing it; or robust, for an answer to rely on "
+        "(the default for your own data).",
+        "paper",
+    )
     select: str = setting("Compression", "Which neurons go: random, kl (lowest first) or last.", "random")
     patience: int = setting("Compression", "Epochs between two decisions.", 5)
     window: int = setting("Compression", "Epochs behind the slopes that stop the compression.", 20)
@@ -105,16 +112,24 @@ class RunConfig:
     def _check_compression(self) -> None:
         if self.init_dim < self.min_dim:
             raise ConfigError("init_dim", f"{self.init_dim} is below the smallest size, --min-dim {self.min_dim}")
-        self.make_rule()
+        if self.make_rule().__class__ is RobustRule:
+            self._check_robust()
         if self.patience % self.metrics_every:
             problem = f"must divide --patience {self.patience}, so that every decision has its metrics"
             raise ConfigError("metrics_every", f"{problem}; {self.metrics_every} does not")
-        if 2 * self.metrics_every > min(self.window, self.slow_window):
+        if self.rule != "robust" and 2 * self.metrics_every > min(self.window, self.slow_window):
             problem = f"{self.metrics_every} leaves fewer than two measured epochs in --window or --slow-window"
             raise ConfigError("metrics_every", problem)
         for metric in set(METRICS) - set(self.asked_metrics):
             if getattr(self, f"threshold_{metric}") != 0:
                 raise ConfigError(f"threshold_{metric}", "means nothing to --fid-features none; leave it out")
+
+    def _check_robust(self) -> None:
+        for name in set(COMPRESSION) - {"rule", "select", "patience", "min_dim"}:
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise ConfigError(name, "means nothing to --rule robust; leave it out")
+        if self.select != "kl":
+            raise ConfigError("select", f"must be kl with --rule robust, not {self.select}; leave it out")
 
     def _check_names(self) -> None:
         from aldvae.compression.selection import SELECTIONS
@@ -157,21 +172,17 @@ class RunConfig:
         """The metrics the rule decides on: without Fréchet distances, the other two."""
         return tuple(m for m in METRICS if self.fid_features != "none" or not m.startswith("fid_"))
 
-    def make_rule(self) -> PaperRule:
+    def make_rule(self) -> PaperRule | RobustRule:
         """Return the rule this run asks for."""
-        return rule_class(self.rule)(
-            patience=self.patience,
-            window=self.window,
-            slow_window=self.slow_window,
-            step=self.step,
-            slow_step=self.slow_step,
-            min_dim=self.min_dim,
-            thresholds={metric: getattr(self, f"threshold_{metric}") for metric in self.asked_metrics},
-        )
+        rule = rule_class(self.rule)
+        taken = {f.name: getattr(self, f.name) for f in fields(rule) if f.name != "thresholds"}
+        if rule is not RobustRule:
+            taken["thresholds"] = {metric: getattr(self, f"threshold_{metric}") for metric in self.asked_metrics}
+        return rule(**taken)
 
     def warnings(self) -> list[str]:
         """Return what is allowed but probably not meant."""
-        if self.kind != "adaptive":
+        if self.kind != "adaptive" or self.rule == "robust":
             return []
         found = []
         if self.window > self.epochs:
@@ -271,6 +282,9 @@ def configure(kind: str, dataset: str, known: Protocol, source: str | None, **gi
     usual = {name: getattr(known, name) for name in _FROM_PROTOCOL if getattr(known, name) is not None}
     if "network" in chosen and chosen["network"] != known.network:
         usual.pop("hidden_dim", None)
+    if kind == "adaptive":
+        rule = chosen.setdefault("rule", known.rule)
+        usual |= USUAL.get(rule, {})
     return RunConfig(kind=kind, source=source, dataset=dataset, **{"init_dim": known.init_dims[0], **usual, **chosen})
 
 

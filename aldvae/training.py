@@ -288,7 +288,7 @@ def decision_row(step: Step, stops: bool) -> dict[str, Any]:
     if decision.stop:
         action = "stop" if stops else "would stop"
     else:
-        action = "slow down" if decision.slowed else "remove" if step.removed else "keep"
+        action = "slow down" if decision.slowed else "remove" if step.removed else "undo" if decision.undo else "keep"
     return {
         "epoch": decision.epoch,
         "latent_dim": decision.latent_dim,

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aldvae.compression.rules import METRICS, Decision, Observation, PaperRule, rule_class, slope
+from aldvae.compression.registry import rule_class
+from aldvae.compression.rules import METRICS, Decision, Observation, PaperRule, slope
 from aldvae.errors import ConfigError
 
 Curves = Mapping[str, Callable[[int], float]]

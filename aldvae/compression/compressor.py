@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from aldvae.compression.pruning import latent_size, linear_layers, remove_neurons
-from aldvae.compression.rules import Decision, Observation, PaperRule, Rule, RuleState
+from aldvae.compression.robust import RobustRule
+from aldvae.compression.rules import Decision, PaperRule, Rule
 from aldvae.compression.selection import selection
+from aldvae.compression.snapshot import Snapshot
+from aldvae.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,21 @@ class Step:
     """What one call of `Compressor.step` did: the rule's decision and the positions removed because of it.
 
     `latent_dim` is the size after it. `neurons` names the removed ones by their position in the first, full model.
+    Where the decision undid a removal, model and optimiser are what they were before that one.
     """
 
     latent_dim: int
     decision: Decision | None = None
     removed: tuple[int, ...] = ()
     neurons: tuple[int, ...] = ()
+
+
+class _Before(NamedTuple):
+    """What a removal on trial can be undone to."""
+
+    snapshot: Snapshot
+    neurons: list[int]
+    kl: list[float]
 
 
 class Compressor:
@@ -41,9 +53,10 @@ class Compressor:
     writes means and log-variances to be split with `chunk`), `readers` those that read it (n_z inputs each). They are
     shrunk in place, and `optimizer` keeps its state for what is kept. `rule` decides when (default: the paper's,
     which stops on all four metrics above); `select` which neurons go: ``random`` (the paper), ``kl`` (needs `kl` at
-    every step) or ``last``. With `stop=False` compression goes on down to the rule's smallest size, and `stop_epoch`
-    still tells where the rule would have stopped. Give the number of `epochs` if you know it: at the last one nothing
-    is removed, since no training would follow.
+    every step) or ``last``. `RobustRule` needs `recon_loss` and `kl` alone, no labels, and goes by ``kl``; it may undo
+    a removal, and needs the `optimizer` for that. With `stop=False` compression goes on down to the rule's smallest
+    size, and `stop_epoch` still tells where the rule would have stopped. Give the number of `epochs` if you know it: at
+    the last one nothing is removed, since no training would follow.
 
     Raises `TypeError` or `ValueError` when the layers do not fit together, `ConfigError` for an unknown `select`.
     """
@@ -54,16 +67,22 @@ class Compressor:
         heads: Sequence[nn.Module],
         readers: Sequence[nn.Module],
         optimizer: torch.optim.Optimizer | None,
-        rule: Rule | None = None,
-        select: str = "random",
+        rule: Rule[Any] | None = None,
+        select: str | None = None,
         seed: int = 0,
         stop: bool = True,
         epochs: int | None = None,
     ) -> None:
         """See the class."""
         self.heads, self.readers, self.optimizer = linear_layers(heads), linear_layers(readers), optimizer
-        self.rule: Rule = rule if rule is not None else PaperRule()
-        self.select, self._selection = select, selection(select)
+        self.rule: Rule[Any] = rule if rule is not None else PaperRule()
+        robust = isinstance(self.rule, RobustRule)
+        self.select = select or ("kl" if robust else "random")
+        self._selection = selection(self.select)
+        if robust and (self.select != "kl" or optimizer is None):
+            raise ConfigError(
+                "rule", "robust goes by select='kl', and undoes a step too far with the optimizer; give it"
+            )
         self.seed = seed
         self.stop, self.epochs = stop, epochs
         self.epoch = 0
@@ -71,6 +90,7 @@ class Compressor:
         self.stop_epoch: int | None = None
         self.stop_latent_dim: int | None = None
         self._state = self.rule.init()
+        self._before: _Before | None = None
 
     @property
     def latent_dim(self) -> int:
@@ -91,31 +111,56 @@ class Compressor:
         self.epoch += 1
         if self.found and self.stop:
             return Step(self.latent_dim)
-        self._state, decision = self.rule.adapt(self._state, self.epoch, self.latent_dim, metrics)
+        known = None if kl is None else [float(value) for value in kl]
+        self._state, decision = self.rule.adapt(self._state, self.epoch, self.latent_dim, metrics, known)
         if decision is None:
             return Step(self.latent_dim)
-        if decision.stop and not self.found:
-            self.stop_epoch, self.stop_latent_dim = self.epoch, self.latent_dim
-        if decision.remove == 0 or (decision.stop and self.stop) or self.epoch == self.epochs:
-            return Step(self.latent_dim, decision)
-        return self._remove(decision, None if kl is None else [float(value) for value in kl])
+        if decision.undo:
+            known = self._undo()
+        self._before = None
+        return self._carry_out(decision, known)
 
-    def _remove(self, decision: Decision, kl: list[float] | None) -> Step:
-        positions = self._selection(self.latent_dim, decision.remove, self.seed, self.epoch, kl)
+    def _carry_out(self, decision: Decision, kl: list[float] | None) -> Step:
+        stops = decision.stop and not self.found
+        remove = decision.go_on if decision.stop and not self.stop else decision.remove
+        step = Step(self.latent_dim, decision) if self._too_late(decision) else self._remove(remove, decision, kl)
+        if stops:
+            self.stop_epoch, self.stop_latent_dim = self.epoch, self.latent_dim if self.stop else decision.latent_dim
+        return step
+
+    def _too_late(self, decision: Decision) -> bool:
+        """Whether too few epochs are left to train on, or to judge a trial; what goes with a stop needs none."""
+        left = None if self.epochs is None else self.epochs - self.epoch
+        return left is not None and not (decision.stop and self.stop) and left < max(1, decision.trial)
+
+    def _remove(self, n: int, decision: Decision, kl: list[float] | None) -> Step:
+        if n == 0:
+            return Step(self.latent_dim, decision)
+        positions = self._selection(self.latent_dim, n, self.seed, self.epoch, kl)
+        if decision.trial:
+            snapshot = Snapshot.take([*self.heads, *self.readers], self.optimizer)
+            self._before = _Before(snapshot, list(self.neurons), kl or [])
         remove_neurons(self.heads, self.readers, positions, self.optimizer)
         gone = tuple(self.neurons[position] for position in positions)
         self.neurons = [neuron for neuron in self.neurons if neuron not in gone]
         return Step(self.latent_dim, decision, tuple(positions), gone)
 
+    def _undo(self) -> list[float]:
+        """Take back the removal on trial; return the KL divergences from before it."""
+        assert self._before is not None
+        self._before.snapshot.bring_back([*self.heads, *self.readers], self.optimizer)
+        self.neurons = list(self._before.neurons)
+        return self._before.kl
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as plain numbers, strings and lists."""
+        """Return the state: plain numbers and lists, and tensors to undo to while a removal is on trial."""
         return {
             "epoch": self.epoch,
             "neurons": list(self.neurons),
             "stop_epoch": self.stop_epoch,
             "stop_latent_dim": self.stop_latent_dim,
-            "slow": self._state.slow,
-            "history": [asdict(seen) for seen in self._state.history],
+            "rule": asdict(self._state),
+            "before": self._before and (self._before.snapshot.to_state(), self._before.neurons, self._before.kl),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -128,4 +173,6 @@ class Compressor:
         remove_neurons(self.heads, self.readers, gone, self.optimizer)
         self.epoch, self.neurons = state["epoch"], list(state["neurons"])
         self.stop_epoch, self.stop_latent_dim = state["stop_epoch"], state["stop_latent_dim"]
-        self._state = RuleState(tuple(Observation(**seen) for seen in state["history"]), state["slow"])
+        self._state = self.rule.restore(state["rule"])
+        before = state["before"]
+        self._before = before and _Before(Snapshot.from_state(before[0]), list(before[1]), list(before[2]))

@@ -115,18 +115,16 @@ def _shrink(layer: nn.Linear, name: str, dim: int, index: Tensor, optimizer: tor
         new.grad = old.grad.index_select(dim, index)
     setattr(layer, name, new)
     if optimizer is not None:
-        _replace_in_optimizer(optimizer, old, new, dim, index)
+        known = replace_in_optimizer(optimizer, old, new)
+        if known:
+            optimizer.state[new] = {key: _carry_over(value, old, dim, index) for key, value in known.items()}
 
 
-def _replace_in_optimizer(
-    optimizer: torch.optim.Optimizer, old: nn.Parameter, new: nn.Parameter, dim: int, index: Tensor
-) -> None:
+def replace_in_optimizer(optimizer: torch.optim.Optimizer, old: nn.Parameter, new: nn.Parameter) -> dict[str, Any]:
+    """Let `optimizer` train `new` where it trained `old`; return what it knew of `old`, and forget it."""
     for group in optimizer.param_groups:
         group["params"] = [new if parameter is old else parameter for parameter in group["params"]]
-    if old in optimizer.state:
-        optimizer.state[new] = {
-            name: _carry_over(value, old, dim, index) for name, value in optimizer.state.pop(old).items()
-        }
+    return dict(optimizer.state.pop(old, {}))
 
 
 def _carry_over(value: Any, old: nn.Parameter, dim: int, index: Tensor) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import linear_regression
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
-from aldvae.errors import ConfigError, unknown_name
+from aldvae.errors import ConfigError
 
 METRICS = ("recon_loss", "silhouette", "fid_recon", "fid_gen")
 SMALLEST_DIM = 2
@@ -33,30 +33,49 @@ class RuleState:
 class Decision:
     """What a rule decided at the end of `epoch`, and the slopes (per epoch) it saw.
 
-    `remove` is the number of neurons to remove if compression goes on, 0 at the smallest size; with `stop` the
-    size is final and nothing is removed. `slowed` marks the one decision that slowed the removal down.
-    A metric whose window was not yet full is absent from `slopes`.
+    With `undo`, the removal on trial is taken back first. `remove` is the number of neurons to remove now, 0 for none;
+    if on `trial`, it can be undone so many epochs later. With `stop` the size is final after that. `go_on` is the
+    number to remove instead by who does not want to stop. `slowed` marks the one decision that slowed the removal
+    down. A metric whose window was not yet full is absent from `slopes`.
     """
 
     epoch: int
     latent_dim: int
-    remove: int
-    stop: bool
-    slowed: bool
-    slopes: Mapping[str, float]
-    reason: str
+    remove: int = 0
+    stop: bool = False
+    go_on: int = 0
+    trial: int = 0
+    undo: bool = False
+    slowed: bool = False
+    slopes: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
 
 
-class Rule(Protocol):
-    """A rule is stateless; `adapt` takes the state and returns the next one, so that it can be replayed."""
+State = TypeVar("State")
 
-    def init(self) -> RuleState:
+
+class Rule(Protocol[State]):
+    """A rule is stateless: `adapt` takes a state, some dataclass, and returns the next, so that it can be replayed."""
+
+    def init(self) -> State:
         """Return the state before the first epoch."""
 
+    def restore(self, stored: Mapping[str, Any]) -> State:
+        """Return the state of which `dataclasses.asdict` made `stored`."""
+
     def adapt(
-        self, state: RuleState, epoch: int, latent_dim: int, metrics: Mapping[str, float]
-    ) -> tuple[RuleState, Decision | None]:
-        """Take in one epoch; return the next state and the decision, None where there is none to take."""
+        self,
+        state: State,
+        epoch: int,
+        latent_dim: int,
+        metrics: Mapping[str, float],
+        kl: Sequence[float] | None = None,
+    ) -> tuple[State, Decision | None]:
+        """Take in one epoch; return the next state and the decision, None where there is none to take.
+
+        `metrics` are means over validation samples, `kl` the KL divergence of each dimension (n_z,) in nats; empty and
+        None where the epoch was not measured.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +124,17 @@ class PaperRule:
         """Return the state before the first epoch."""
         return RuleState()
 
+    def restore(self, stored: Mapping[str, Any]) -> RuleState:
+        """Return the state that `asdict` stored."""
+        return RuleState(tuple(Observation(**seen) for seen in stored["history"]), stored["slow"])
+
     def adapt(
-        self, state: RuleState, epoch: int, latent_dim: int, metrics: Mapping[str, float]
+        self,
+        state: RuleState,
+        epoch: int,
+        latent_dim: int,
+        metrics: Mapping[str, float],
+        kl: Sequence[float] | None = None,  # noqa: ARG002 - other rules look at it
     ) -> tuple[RuleState, Decision | None]:
         """Take in `metrics` of `epoch` (counted from 1; none: not measured), decide at every `patience`-th epoch.
 
@@ -138,7 +166,9 @@ class PaperRule:
         state = replace(state, slow=state.slow or slowed)
         remove = min(self.slow_step if state.slow else self.step, max(latent_dim - self.min_dim, 0))
         reason = self._reason(stop, slowed, remove, slopes, trend)
-        return state, Decision(epoch, latent_dim, remove, stop, slowed, slopes, reason)
+        now, go_on = (0, remove) if stop else (remove, 0)
+        told = Decision(epoch, latent_dim, now, stop, go_on, slowed=slowed, slopes=slopes, reason=reason)
+        return state, told
 
     def _reason(self, stop: bool, slowed: bool, remove: int, slopes: Mapping[str, float], trend: float | None) -> str:
         if stop:
@@ -165,13 +195,3 @@ def slope(history: tuple[Observation, ...], metric: str, epoch: int, window: int
     if len(recent) < 2:
         return None
     return linear_regression([seen.epoch for seen in recent], [seen.metrics[metric] for seen in recent]).slope
-
-
-RULES: dict[str, type[PaperRule]] = {"paper": PaperRule}
-
-
-def rule_class(name: str) -> type[PaperRule]:
-    """Return the rule called `name` on the command line; raises `ConfigError` with the nearest name."""
-    if name not in RULES:
-        raise unknown_name("rule", name, list(RULES))
-    return RULES[name]

@@ -1,0 +1,198 @@
+"""A rule that needs no labels and no Fréchet distances: the KL divergence tells what is idle, trials tell the rest.
+
+Two kinds of model need two kinds of evidence.
+
+*A model that switches dimensions off.* With a Gaussian posterior, a dimension that does not pay for itself falls back
+to the prior. Its KL divergence goes to zero, and removing it costs nothing. In a linear VAE a dimension of KL
+divergence k improves the objective by ``beta (exp(2 k) - 1 - 2 k) / 2`` nats: 0.01 for k = 0.1, 2.2 for k = 1. So
+dimensions below 0.1 are idle and go at once, but for spares, since training wakes dimensions up one after another. When
+the number of those that pay and what they carry together have settled, the spares go as well: the rest is the answer.
+
+*A model that uses all it is given* (a softmax posterior, a nearly deterministic decoder, a start that is too small).
+There the KL divergence does not decide. Half of the dimensions are removed on trial. If the loss then ends above where
+it was heading by more than its noise, the removal is undone, and a smaller one is tried: bisection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import ceil
+from statistics import median
+from typing import Any
+
+from aldvae.compression.rules import SMALLEST_DIM, Decision
+from aldvae.errors import ConfigError
+
+# Below this KL divergence (nats) a dimension is worth less than a hundredth of a nat.
+IDLE_KL = 0.1
+# The answer is sought to within this share of it.
+TOLERANCE = 0.1
+# So many decisions in a row must agree on it, while what all dimensions carry together changes by less than this share.
+_AGREEING = 4
+_STEADY = 0.03
+# The median absolute deviation of normal numbers, times this, is their standard deviation.
+_DEVIATIONS = 1.4826
+_STANDARD_ERRORS = 2.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One epoch: the `age` of the weights (epochs that trained them), their size, and what was measured.
+
+    `loss` is the negative ELBO (nats per sample, the KL divergence weighted by beta), `paying` the number of dimensions
+    whose KL divergence is above `IDLE_KL`, `rate` the KL divergence of all (nats).
+    """
+
+    age: int
+    loss: float
+    paying: int
+    rate: float
+
+
+@dataclass(frozen=True)
+class RobustState:
+    """What the rule remembers.
+
+    `history` has what the present weights went through; `wasted` epochs were spent on removals that were undone.
+    `before_trial` is the size a removal on trial began from, 0 if none is; `too_small` the largest size that failed.
+    `prunes`: dimensions were seen to fall idle.
+    """
+
+    history: tuple[Seen, ...] = ()
+    wasted: int = 0
+    before_trial: int = 0
+    too_small: int = 0
+    prunes: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustRule:
+    """Removes what is idle at once, anything else on trial; stops when the size has settled.
+
+    Decides every `patience` epochs, which is also how long a trial lasts. `beta` is the weight of the KL divergence in
+    the training loss. Needs `recon_loss` and `kl` at every step (or none of both: not measured), and removes the
+    dimensions of lowest KL divergence. Never below `min_dim`. Raises `ConfigError` for settings that make no sense.
+    """
+
+    patience: int = 3
+    beta: float = 1.0
+    min_dim: int = SMALLEST_DIM
+
+    def __post_init__(self) -> None:
+        """Refuse settings that make no sense."""
+        for name, least in (("patience", 1), ("min_dim", SMALLEST_DIM), ("beta", 0)):
+            if not getattr(self, name) >= least:
+                raise ConfigError(name, f"must be {least} or more, not {getattr(self, name)}")
+
+    def init(self) -> RobustState:
+        """Return the state before the first epoch."""
+        return RobustState(too_small=self.min_dim - 1)
+
+    def restore(self, stored: Mapping[str, Any]) -> RobustState:
+        """Return the state that `asdict` stored."""
+        return RobustState(**{**stored, "history": tuple(Seen(**seen) for seen in stored["history"])})
+
+    def adapt(
+        self,
+        state: RobustState,
+        epoch: int,
+        latent_dim: int,
+        metrics: Mapping[str, float],
+        kl: Sequence[float] | None = None,
+    ) -> tuple[RobustState, Decision | None]:
+        """Take in one epoch; decide at every `patience`-th one. See `Rule.adapt`.
+
+        Raises `KeyError` when only one of ``recon_loss`` and `kl` is given, `ValueError` for NaN.
+        """
+        if ("recon_loss" in metrics) != (kl is not None):
+            raise KeyError("the robust rule decides on recon_loss and kl; give both")
+        if kl is not None:
+            seen = self._seen(epoch - state.wasted, metrics["recon_loss"], kl)
+            state = replace(state, history=(*state.history, seen))
+        if epoch % self.patience or not state.history:
+            return state, None
+        if state.before_trial:
+            return self._judge(state, epoch, latent_dim)
+        return self._decide(state, epoch, latent_dim)
+
+    def _seen(self, age: int, recon_loss: float, kl: Sequence[float]) -> Seen:
+        rate = sum(kl)
+        loss = recon_loss + self.beta * rate
+        if loss != loss:
+            raise ValueError(f"epoch of age {age}: the loss is nan, and the rule cannot go by it")
+        return Seen(age, loss, sum(value >= IDLE_KL for value in kl), rate)
+
+    def _judge(self, state: RobustState, epoch: int, latent_dim: int) -> tuple[RobustState, Decision]:
+        """Keep or undo the removal on trial, and go on from there."""
+        now = state.history[-1]
+        before = tuple(seen for seen in state.history if seen.age <= now.age - self.patience)
+        expected, noise = outlook(before, now.age, 2 * self.patience)
+        cost = now.loss - expected
+        told = f"{latent_dim} cost {cost:.3g} nats, noise {noise:.2g}"
+        if cost <= _STANDARD_ERRORS * noise:
+            state, decision = self._decide(replace(state, before_trial=0), epoch, latent_dim)
+            return state, replace(decision, reason=f"{told}: kept; {decision.reason}")
+        back = replace(state, history=before, wasted=state.wasted + self.patience, before_trial=0, too_small=latent_dim)
+        state, decision = self._decide(back, epoch, state.before_trial)
+        return state, replace(decision, undo=True, reason=f"{told}: undone; {decision.reason}")
+
+    def _decide(self, state: RobustState, epoch: int, latent_dim: int) -> tuple[RobustState, Decision]:
+        now = state.history[-1]
+        idle = latent_dim - now.paying
+        state = replace(state, prunes=state.prunes or idle >= ceil(TOLERANCE * latent_dim))
+        if now.paying == 0:
+            return state, Decision(epoch, latent_dim, reason="no dimension carries information yet")
+        if state.prunes:
+            return state, self._prune(state, epoch, latent_dim)
+        return self._try_less(state, epoch, latent_dim)
+
+    def _prune(self, state: RobustState, epoch: int, latent_dim: int) -> Decision:
+        paying = self._settled(state)
+        told = f"{state.history[-1].paying} of {latent_dim} dimensions pay"
+        if paying is not None:
+            keep = min(max(paying, state.too_small + 1), latent_dim)
+            return Decision(epoch, latent_dim, remove=latent_dim - keep, stop=True, reason=f"{told}, which has settled")
+        # Training wakes dimensions up one after another: none go while it does, never more than half at once, and
+        # as many spares stay as there are dimensions at work, and two.
+        before = [seen.paying for seen in state.history if seen.age == state.history[-1].age - self.patience]
+        if not before or before[0] < state.history[-1].paying:
+            return Decision(epoch, latent_dim, reason=f"{told}, and more wake up")
+        keep = max(2 * state.history[-1].paying + 2, ceil(latent_dim / 2), state.too_small + 1)
+        return Decision(epoch, latent_dim, remove=max(latent_dim - keep, 0), reason=told)
+
+    def _settled(self, state: RobustState) -> int | None:
+        """Return the number of paying dimensions once it and the rate agree over the last decisions."""
+        now = state.history[-1]
+        ages = {now.age - self.patience * back for back in range(_AGREEING)}
+        last = [seen for seen in state.history if seen.age in ages]
+        most, least = max(seen.paying for seen in last), min(seen.paying for seen in last)
+        agree = len(last) == _AGREEING and most - least <= TOLERANCE * now.paying
+        return most if agree and abs(now.rate - last[0].rate) <= _STEADY * now.rate else None
+
+    def _try_less(self, state: RobustState, epoch: int, latent_dim: int) -> tuple[RobustState, Decision]:
+        if state.history[-1].age < 2 * self.patience:
+            return state, Decision(epoch, latent_dim, reason="all dimensions pay, so far")
+        if latent_dim - state.too_small <= max(1, int(TOLERANCE * latent_dim)):
+            return state, Decision(epoch, latent_dim, stop=True, reason=f"{state.too_small} is too small")
+        target = (latent_dim + state.too_small) // 2
+        removed = latent_dim - target
+        decision = Decision(epoch, latent_dim, removed, trial=self.patience, reason=f"{target} on trial")
+        return replace(state, before_trial=latent_dim), decision
+
+
+def outlook(before: Sequence[Seen], age: int, window: int) -> tuple[float, float]:
+    """Return the loss to be expected at `age` from how it fell over the last `window` epochs, and its noise (nats).
+
+    Medians, so that the jump after a removal does not count. The pace is that of a loss falling like 1 / age. The noise
+    is the standard deviation of the difference of two losses, infinite where there are too few to tell.
+    """
+    last = before[-1]
+    recent = [seen for seen in before if seen.age >= last.age - window]
+    falls = [(a.loss - b.loss) / (b.age - a.age) for a, b in pairwise(recent)]
+    if len(falls) < 2:
+        return last.loss, float("inf")
+    pace = median(falls)
+    noise = _DEVIATIONS * median(abs(fall - pace) for fall in falls)
+    return last.loss - pace * (age - last.age) * last.age / age, noise
