@@ -90,9 +90,11 @@ def other_methods(grid: Grid, series: Sequence[Series]) -> Iterator[Method]:
     used = [size - int(passive) for passive in largest.final("dims_passive")]
     for name, sizes in (("active units", active), ("FONDUE idea", used)):
         yield Method(name, size, tuple(sizes), tuple(found < size for found in sizes), spent([largest]))
+    yield from sorted((_rule(grid, one) for one in series if grid.fits(one)), key=lambda m: (m.name, m.init_dim))
+
+
+def _rule(grid: Grid, one: Series) -> Method:
     usual = words(grid.config)
-    for one in series:
-        if grid.fits(one):
-            name = ", ".join([f"rule {one.config.rule}", *(word for word in words(one.config) if word not in usual)])
-            found = tuple(stop is not None for stop in one.stops)
-            yield Method(name, one.config.init_dim, one.sizes, found, spent([one], until_stop=True))
+    name = ", ".join([f"rule {one.config.rule}", *(word for word in words(one.config) if word not in usual)])
+    found = tuple(stop is not None for stop in one.stops)
+    return Method(name, one.config.init_dim, one.sizes, found, spent([one], until_stop=True))

@@ -98,9 +98,8 @@ def _print_yardsticks(results: Iterable[Result], console: Console) -> None:
     told = yardsticks(grids(fixed))
     if told.empty:
         return
-    table = Table(
-        *map(str, told.columns), title="the smallest size as good as the best", box=SIMPLE_HEAD, pad_edge=False
-    )
+    title = "Yardsticks: the smallest sizes as good as the best"
+    table = Table(*told.columns, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for row in told.itertuples(index=False):
         table.add_row(*map(cell, row))
     console.print(table)
