@@ -74,7 +74,7 @@ def grids(series: Iterable[Series]) -> list[Grid]:
         if one.config.kind == "fixed":
             sizes = groups.setdefault(model_key(one.config, *_UNSEEN), {})
             seeds = sizes.setdefault(one.config.init_dim, {})
-            sizes[one.config.init_dim] = {result.config.seed: result for result in one.results} | seeds
+            seeds.update((result.config.seed, result) for result in one.results)
     found = [_points(sizes) for sizes in groups.values()]
     return [Grid(points) for points in found if len(points) > 1]
 
