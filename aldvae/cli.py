@@ -215,7 +215,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="A JSON list, for scripts.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV, for scripts.")] = False,
 ) -> None:
-    """Show a table of runs: state, epochs, size, final metrics, seconds."""
+    """Show a table of runs: state, epochs, size, final metrics, seconds; below it, what grid searches answer."""
     from aldvae import show as tables
     from aldvae.results import read_results
 

@@ -236,7 +236,11 @@ class RunConfig:
         return cls(**values)
 
 
-COMPRESSION = tuple(declared.name for declared in settings(RunConfig) if declared.metadata["panel"] == "Compression")
+def _panel(name: str) -> tuple[str, ...]:
+    return tuple(declared.name for declared in settings(RunConfig) if declared.metadata["panel"] == name)
+
+
+COMPRESSION, MEASUREMENT = _panel("Compression"), _panel("Metrics")
 
 
 def own_data(dataset: str) -> Path | None:

@@ -16,6 +16,7 @@ from aldvae.errors import ConfigError
 from aldvae.figures.latent import draw_latent_space, shown_models
 from aldvae.figures.paper import draw_paper, size_text
 from aldvae.figures.style import print_style
+from aldvae.figures.yardstick import draw_yardsticks
 from aldvae.files import write_atomically
 from aldvae.results import Result, read_results
 from aldvae.series import Series, series, summary, variant
@@ -25,12 +26,16 @@ _CAPTIONS = {
     "figure2": "Metrics while the latent space shrinks to its smallest size; red: where the rule would have stopped.",
     "figure3": "The adaptive model, and a model that had the size found from the start.",
     "figure4": "The same rule from several initial sizes; Dim is the size each ended with.",
+    "yardstick": "A grid search (mean over seeds, bars of one standard error; dashed: one above the best), the smallest"
+    " size as good as the best (red), and the sizes that each method finds (hollow: reached, not found).",
 }
 _TABLES = {
     "sizes": "Sizes found by each seed, and what the paper reports; in brackets: reached without a stop",
     "initial_sizes": "How far sizes found from different initial sizes lie apart",
     "adaptive_and_fixed": "Final metrics: adaptive, and fixed from the start at the size found",
     "cost": "The cost of the answer, for one seed",
+    "yardstick": "The yardstick: the smallest size of a grid that is as good as the best, within one standard error",
+    "methods": "What each method finds, its error against the yardstick, and its cost for one seed",
 }
 _PICTURES = {
     "reconstructions": "Validation samples above what the model makes of them.",
@@ -45,7 +50,7 @@ def write_report(results_dir: Path, path: Path) -> None:
     if not found:
         raise ConfigError("results_dir", f"{results_dir} holds no finished run; aldvae adaptive makes one")
     with print_style():
-        drawn = draw_paper(found)
+        drawn = draw_paper(found) | draw_yardsticks(found)
         content = {
             "title": f"Latent sizes: {', '.join(sorted({one.config.dataset for one in found}))}",
             "runs": sum(len(one.results) for one in found),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,8 +67,14 @@ class Result:
     @cached_property
     def seconds(self) -> float:
         """Seconds of training and metrics so far."""
-        told = [(number(row["train_seconds"]), number(row["metrics_seconds"])) for row in self.rows("times")]
-        return float(sum(value for row in told for value in row if isinstance(value, int | float)))
+        return self.seconds_until(math.inf)
+
+    def seconds_until(self, epoch: float) -> float:
+        """Return the seconds of training and metrics up to and with `epoch`."""
+        rows = [{name: number(cell) for name, cell in row.items()} for row in self.rows("times")]
+        counted = [row for row in rows if isinstance(row["epoch"], int) and row["epoch"] <= epoch]
+        told = [row[name] for row in counted for name in ("train_seconds", "metrics_seconds")]
+        return float(sum(value for value in told if isinstance(value, int | float)))
 
 
 def read_result(path: Path) -> Result | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -48,6 +49,11 @@ class Series:
         """The epoch at which the rule stopped in each run, or would have; None where it did not."""
         return tuple(summary(result)["stop_epoch"] for result in self.results)
 
+    @property
+    def told(self) -> str:
+        """The final sizes as text; in brackets where the rule did not stop."""
+        return told_sizes(self.sizes, [stop is not None for stop in self.stops])
+
     def column(self, name: str) -> pd.DataFrame:
         """Return a column of ``metrics.csv``: a row per epoch, a column per seed."""
         return pd.DataFrame({seed: frame[name] for seed, frame in self._frames.items()})
@@ -66,6 +72,11 @@ def summary(result: Result) -> dict[str, Any]:
     """Return the summary of a finished run."""
     assert result.summary is not None
     return result.summary
+
+
+def told_sizes(sizes: Sequence[int], found: Sequence[bool]) -> str:
+    """Return sizes as text; in brackets those that were reached, not `found`."""
+    return " ".join(str(size) if ok else f"({size})" for size, ok in zip(sizes, found, strict=True))
 
 
 def series(results: Iterable[Result]) -> tuple[list[Series], list[str]]:
@@ -103,19 +114,23 @@ def key(config: RunConfig, *without: str) -> tuple[Any, ...]:
     return tuple(value for name, value in asdict(config).items() if name not in without)
 
 
-def variant(config: RunConfig, compression: bool = True) -> str:
+def variant(config: RunConfig, without: Collection[str] = ()) -> str:
     """Return what `config` sets otherwise than its dataset's protocol, in words; empty if nothing.
 
-    Without `compression`, what concerns the rule alone is left out, so that models of fixed size can be compared.
+    Settings named in `without` are left out, so that runs that differ in them can be compared.
     """
+    return ", ".join(words(config, without))
+
+
+def words(config: RunConfig, without: Collection[str] = ()) -> list[str]:
+    """Return the parts of `variant`, one for each setting."""
     known = PROTOCOLS.get(config.dataset) if config.source is None else None
     told = [] if config.source is None else [f"data {config.source[:6]}"]
     for field in fields(RunConfig):
         value, usual = getattr(config, field.name), getattr(known, field.name, field.default)
-        hidden = field.name in _SHOWN or (field.name in COMPRESSION and not compression)
-        if not hidden and value != usual:
+        if field.name not in _SHOWN and field.name not in without and value != usual:
             told.append(f"{field.name} {value}")
-    return ", ".join(told)
+    return told
 
 
 def first_start(series: Iterable[Series]) -> list[Series]:
@@ -134,8 +149,37 @@ def fixed(config: RunConfig, size: int) -> RunConfig:
     return replace(config, kind="fixed", init_dim=size, **usual)
 
 
+def model_key(config: RunConfig, *without: str) -> tuple[Any, ...]:
+    """Return what a run shares with the models of fixed size it is compared with, but for the settings named."""
+    return key(fixed(config, config.init_dim), "seed", "init_dim", *without)
+
+
+def spent(series: Sequence[Series], until_stop: bool = False) -> dict[str, float | None]:
+    """Return the epochs, seconds (training and metrics) and images one seed spends on all of `series`.
+
+    These are means over seeds, summed. With `until_stop`, runs count up to the epoch at which their rule stopped; one
+    that did not stop counts whole.
+    """
+    epochs, seconds = 0.0, 0.0
+    for one in series:
+        whole = [summary(result)["epochs"] for result in one.results]
+        ends = [stop if until_stop and stop else end for stop, end in zip(one.stops, whole, strict=True)]
+        epochs += fmean(ends)
+        seconds += fmean(result.seconds_until(end) for result, end in zip(one.results, ends, strict=True))
+    samples = summary(series[0].results[0]).get("train_samples")
+    return {
+        "epochs": round(epochs, 4),
+        "seconds": round(seconds, 1),
+        "images": round(epochs * samples) if samples else None,
+    }
+
+
+# What a sweep lists, or decides itself.
+_SWEPT = ("seed", "seeds", "init-dim", "dims")
+
+
 def sweep_command(config: RunConfig, kind: str, seeds: Sequence[int]) -> str:
-    """Return the command of a sweep of `kind` over `seeds` with the settings of an adaptive run."""
-    words = config.command.split(" ")[2:]
-    options = [pair for pair in " ".join(words).split(" --") if not pair.startswith(("--seed ", "seed ", "init-dim "))]
+    """Return the command of a sweep of `kind` over `seeds`, and the paper's sizes, with the settings of a run."""
+    words = " ".join(config.command.split(" ")[2:])
+    options = [pair for pair in words.split(" --") if pair.removeprefix("--").split(" ")[0] not in _SWEPT]
     return f"aldvae {kind} {' --'.join(options)} --seeds {','.join(map(str, seeds))}"

@@ -13,7 +13,11 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from aldvae.grids import grids
 from aldvae.results import Result
+from aldvae.series import series
+from aldvae.tables import cell
+from aldvae.yardstick import yardsticks
 
 _FINAL = (
     "recon_loss",
@@ -65,7 +69,10 @@ def as_csv(results: Iterable[Result]) -> str:
 
 
 def print_table(results: Sequence[Result]) -> None:
-    """Print the runs on standard output, a line each, and the reasons of those that failed below."""
+    """Print the runs on standard output, a line each, and the reasons of those that failed below.
+
+    Where there are grid searches among them, their yardsticks come last.
+    """
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 240
@@ -83,6 +90,19 @@ def print_table(results: Sequence[Result]) -> None:
     for result in results:
         if result.failure:
             console.print(f"{result.path.name} failed: {result.failure}", markup=False, soft_wrap=True)
+    _print_yardsticks(results, console)
+
+
+def _print_yardsticks(results: Iterable[Result], console: Console) -> None:
+    fixed, _ = series(result for result in results if result.config.kind == "fixed")
+    told = yardsticks(grids(fixed))
+    if told.empty:
+        return
+    title = "Yardsticks: the smallest sizes as good as the best"
+    table = Table(*told.columns, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for row in told.itertuples(index=False):
+        table.add_row(*map(cell, row))
+    console.print(table)
 
 
 _TEXTS = ("dataset", "kind", "state", "features")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
 
-from aldvae.config import RunConfig
 from aldvae.files import write_atomically
+from aldvae.grids import grids
+from aldvae.methods import methods
+from aldvae.moments import deviation, mean
 from aldvae.protocol import PROTOCOLS
-from aldvae.series import Series, fixed, key, summary, variant
+from aldvae.series import Series, fixed, key, model_key, spent, variant
+from aldvae.yardstick import yardsticks
 
 # Section 5.2 and 5.1 of the paper: deviation of the size over five seeds, epochs until it is found.
 PAPER = {
@@ -32,6 +34,8 @@ def make_tables(series: Sequence[Series]) -> dict[str, pd.DataFrame]:
         "initial_sizes": initial_sizes(series),
         "adaptive_and_fixed": adaptive_and_fixed(series),
         "cost": cost(series),
+        "yardstick": yardsticks(grids(series)),
+        "methods": methods(series),
     }
 
 
@@ -51,20 +55,16 @@ def sizes(series: Sequence[Series]) -> pd.DataFrame:
                 **_names(one),
                 "init_dim": one.config.init_dim,
                 "seeds": " ".join(map(str, one.seeds)),
-                "sizes": " ".join(_told(size, stop) for size, stop in zip(one.sizes, one.stops, strict=True)),
-                "size_mean": _mean(one.found),
-                "size_deviation": _deviation(one.found),
+                "sizes": one.told,
+                "size_mean": mean(one.found),
+                "size_deviation": deviation(one.found),
                 "paper_size_deviation": told.get("deviation"),
                 "stopped": len(stops),
-                "stop_epoch_mean": _mean(stops),
+                "stop_epoch_mean": mean(stops),
                 "paper_stop_epoch": told.get("epochs"),
             }
         )
     return pd.DataFrame(rows)
-
-
-def _told(size: int, stop: int | None) -> str:
-    return str(size) if stop is not None else f"({size})"
 
 
 def initial_sizes(series: Sequence[Series]) -> pd.DataFrame:
@@ -103,10 +103,10 @@ def adaptive_and_fixed(series: Sequence[Series]) -> pd.DataFrame:
                     "init_dim": one.config.init_dim,
                     "seeds": len(matched),
                     "metric": metric + (f" ({one.config.fid_features})" if metric.startswith("fid_") else ""),
-                    "adaptive": _mean(ours.final(metric)),
-                    "adaptive_deviation": _deviation(ours.final(metric)),
-                    "fixed": _mean(theirs.final(metric)),
-                    "fixed_deviation": _deviation(theirs.final(metric)),
+                    "adaptive": mean(ours.final(metric)),
+                    "adaptive_deviation": deviation(ours.final(metric)),
+                    "fixed": mean(theirs.final(metric)),
+                    "fixed_deviation": deviation(theirs.final(metric)),
                 }
             )
     return pd.DataFrame(rows)
@@ -122,16 +122,16 @@ def cost(series: Sequence[Series]) -> pd.DataFrame:
         if one.config.kind != "adaptive" or not one.config.stop:
             continue
         grid = _grid(one, series)
-        ours = _spent([one])
+        ours = spent([one])
         row = {
             **_names(one),
             "init_dim": one.config.init_dim,
             "grid_sizes": " ".join(str(s.config.init_dim) for s in grid),
         }
         stops = [epoch for epoch in one.stops if epoch is not None]
-        row |= {f"{name}_adaptive": value for name, value in ours.items()} | {"epochs_found": _mean(stops)}
+        row |= {f"{name}_adaptive": value for name, value in ours.items()} | {"epochs_found": mean(stops)}
         if grid:
-            theirs = _spent(grid)
+            theirs = spent(grid)
             row |= {f"{name}_grid": value for name, value in theirs.items()}
             row |= {f"{name}_ratio": _ratio(theirs[name], ours[name]) for name in ours}
         rows.append(row)
@@ -140,29 +140,13 @@ def cost(series: Sequence[Series]) -> pd.DataFrame:
 
 def _grid(one: Series, series: Sequence[Series]) -> list[Series]:
     """Return the grid search `one` replaces: the protocol's sizes if all are there, else those with all its seeds."""
-    like = [other for other in series if _without_seed(other.config) == _fixed_like(one.config, other.config)]
+    wanted = model_key(one.config)
+    like = [other for other in series if other.config.kind == "fixed" and model_key(other.config) == wanted]
     known = PROTOCOLS.get(one.config.dataset)
     usual = [other for other in like if known is not None and other.config.init_dim in known.grid]
     if known is not None and len(usual) == len(known.grid):
         return usual
     return [other for other in like if set(one.seeds) <= set(other.seeds)]
-
-
-def _fixed_like(config: RunConfig, other: RunConfig) -> RunConfig:
-    return _without_seed(fixed(config, other.init_dim))
-
-
-def _without_seed(config: RunConfig) -> RunConfig:
-    return replace(config, seed=0)
-
-
-def _spent(series: Sequence[Series]) -> dict[str, float | None]:
-    """Return what one seed spends on all of `series`: means over seeds, summed."""
-    told = [[summary(result) for result in one.results] for one in series]
-    seconds = sum(fmean(s["train_seconds"] + s["metrics_seconds"] for s in each) for each in told)
-    epochs = sum(fmean(s["epochs"] for s in each) for each in told)
-    samples = told[0][0].get("train_samples")
-    return {"epochs": epochs, "seconds": round(seconds, 1), "images": epochs * samples if samples else None}
 
 
 def _ratio(theirs: float | None, ours: float | None) -> float | None:
@@ -171,14 +155,6 @@ def _ratio(theirs: float | None, ours: float | None) -> float | None:
 
 def _names(one: Series) -> dict[str, Any]:
     return {"dataset": one.config.dataset, "rule": one.config.rule, "settings": variant(one.config)}
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return round(fmean(values), 4) if values else None
-
-
-def _deviation(values: Sequence[float]) -> float | None:
-    return round(stdev(values), 4) if len(values) > 1 else None
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -14,7 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from aldvae.config import RunConfig, resolve
+from aldvae.config import COMPRESSION, RunConfig, resolve
 from aldvae.errors import ConfigError
 from aldvae.execution import Execution
 from aldvae.figures.paper import draw_paper, size_text
@@ -166,7 +166,7 @@ def test_series_and_variants() -> None:
     assert variant(config) == ""
     assert variant(replace(config, epochs=40, seed=3, init_dim=80)) == "epochs 40"
     assert variant(replace(config, patience=10, beta=4.0)) == "beta 4.0, patience 10"
-    assert variant(replace(config, patience=10, beta=4.0), compression=False) == "beta 4.0"
+    assert variant(replace(config, patience=10, beta=4.0), COMPRESSION) == "beta 4.0"
     assert fixed(replace(config, patience=10, stop=False), 12) == resolve("fixed", "mnist", init_dim=12)
     assert size_text([7]) == "7"
     assert size_text([6, 8]) == "7.0±1.4"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean, stdev
 from typing import Any
@@ -14,15 +13,25 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from aldvae.figures.style import BLUE, COLUMN, LINES, ORANGE, PAGE, PANEL, RED, SMALL, metric_label
+from aldvae.figures.drawn import Drawn, slug
+from aldvae.figures.style import (
+    BLUE,
+    COLUMN,
+    LINES,
+    ORANGE,
+    PAGE,
+    PANEL,
+    RED,
+    SMALL,
+    fid_axis,
+    metric_label,
+    wrapped,
+)
 from aldvae.series import Series, first_start, fixed, key, sweep_command, variant
 
 ROWS = ("fid_recon", "fid_gen", "silhouette", "recon_loss")
 _MOST_LABELS = 8
-_LONGEST_SLUG = 80
-_LETTERS_PER_INCH = 17
 # A line of a legend as a share of a panel.
 _LEGEND_LINE = 0.1
 Draw = Callable[[Axes, str], None]
@@ -39,14 +48,6 @@ class Column:
     legend_title: str = ""
 
 
-@dataclass
-class Drawn:
-    """Figures by their names, and a line for each thing that is missing, with the command that would make it."""
-
-    figures: dict[str, Figure] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
-
-
 def draw_paper(series: Sequence[Series]) -> Drawn:
     """Draw each of the paper's figures once for every variant of the settings that has runs for it."""
     drawn = Drawn()
@@ -58,21 +59,13 @@ def draw_paper(series: Sequence[Series]) -> Drawn:
         for one, column in columns(adaptive, series, drawn.missing):
             by_variant.setdefault(_label(one), []).append(column)
         for label, found in by_variant.items():
-            drawn.figures[name + _slug(label)] = _layout(found, label)
+            drawn.figures[name + slug(label)] = _layout(found, label)
     return drawn
 
 
 def _label(one: Series) -> str:
     rule = "" if one.config.rule == "paper" else f"rule {one.config.rule}"
     return ", ".join(part for part in (rule, variant(one.config)) if part)
-
-
-def _slug(label: str) -> str:
-    """Return `label` as part of a file name; a long one is cut and told apart by a hash."""
-    slug = "".join(f"-{part.strip().replace(' ', '-').replace('_', '-')}" for part in label.split(",") if part)
-    if len(slug) <= _LONGEST_SLUG:
-        return slug
-    return f"{slug[:_LONGEST_SLUG]}-{hashlib.sha256(label.encode()).hexdigest()[:6]}"
 
 
 Columns = Iterable[tuple[Series, Column]]
@@ -160,10 +153,7 @@ def _layout(columns: Sequence[Column], label: str) -> Figure:
             axis = axes[row, number]
             column.draw(axis, metric)
             if metric.startswith("fid_") and axis.lines:
-                axis.set_yscale("log")
-                axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                axis.yaxis.set_major_formatter(ScalarFormatter())
-                axis.yaxis.set_minor_formatter(NullFormatter())
+                fid_axis(axis)
             if number == 0 or column.features != columns[0].features:
                 axis.set_ylabel(metric_label(metric, column.features))
         top, bottom = axes[0, number], axes[-1, number]
@@ -175,7 +165,7 @@ def _layout(columns: Sequence[Column], label: str) -> Figure:
         if column.upper is not None:
             column.upper(top)
     if label:
-        figure.suptitle(textwrap.fill(label, int(width * _LETTERS_PER_INCH)), fontsize=SMALL)
+        figure.suptitle(wrapped(label, width), fontsize=SMALL)
     return figure
 
 

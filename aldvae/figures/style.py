@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from aldvae.files import write_figure
 
@@ -19,6 +22,7 @@ LINES = ((BLUE, "-"), (ORANGE, "--"), (BLACK, ":"), (GREEN, "-."), (PURPLE, "-")
 COLUMN, PAGE, PANEL = 3.4, 7.0, 1.45
 _TEXT = 7
 SMALL = 6.5
+_LETTERS_PER_INCH = 17
 
 _PRINT = {
     "font.size": _TEXT,
@@ -49,6 +53,19 @@ def save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
     return [write_figure(figure, stem.with_name(f"{stem.name}.{kind}"), dpi=200) for kind in formats]
 
 
+def wrapped(text: str, inches: float) -> str:
+    """Return `text` in lines that are no wider than so many `inches` where it is `SMALL`."""
+    return textwrap.fill(text, int(inches * _LETTERS_PER_INCH))
+
+
+def fid_axis(axis: Axes) -> None:
+    """Make the y axis of a Fréchet distance logarithmic, with numbers a reader knows."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(ScalarFormatter())
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
 def metric_label(metric: str, features: str) -> str:
     """Return an axis title for a metric, naming the `features` behind a Fréchet distance."""
     if metric.startswith("fid_") and features == "none":
@@ -56,4 +73,8 @@ def metric_label(metric: str, features: str) -> str:
     if metric.startswith("fid_"):
         of = "reconstr." if metric == "fid_recon" else "generations"
         return f"FID of {of}" if features == "inception" else f"Fréchet d. of {of}\n({features} features)"
-    return {"recon_loss": "Reconstruction loss\n(nats per sample)", "silhouette": "Silhouette score"}[metric]
+    return {
+        "loss": "Loss\n(nats per sample)",
+        "recon_loss": "Reconstruction loss\n(nats per sample)",
+        "silhouette": "Silhouette score",
+    }[metric]

@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aldvae.config import RunConfig, resolve
+from aldvae.figures.style import COLUMN, RED, print_style
+from aldvae.figures.yardstick import draw_yardsticks
+from aldvae.grids import grids
+from aldvae.methods import methods
+from aldvae.plotting import plot_results
+from aldvae.report import write_report
+from aldvae.results import read_results
+from aldvae.series import Series, series
+from aldvae.yardstick import CRITERIA, find_yardstick, yardsticks
+from tests.conftest import Cli
+
+Values = dict[str, dict[int, list[float]]]
+
+# Seeds' values are quarters, and there are two or four, so that means are exact and no rounding decides a comparison.
+quarters = st.integers(-400, 400).map(lambda n: n / 4)
+
+
+@st.composite
+def values(draw: st.DrawFn) -> Values:
+    sizes = draw(st.lists(st.integers(2, 64), min_size=2, max_size=5, unique=True))
+    seeds = draw(st.sampled_from([2, 4]))
+    metrics = draw(st.lists(st.sampled_from(CRITERIA), min_size=1, unique=True))
+    numbers = st.lists(quarters, min_size=seeds, max_size=seeds)
+    return {metric: {size: draw(numbers) for size in sizes} for metric in metrics}
+
+
+def test_the_smallest_size_within_one_standard_error_of_the_best() -> None:
+    # Best is 8, mean 10; of 8, 10, 12 the deviation is 2 and the standard error 2 / sqrt(3) = 1.1547.
+    loss = {2: [20.0, 21.0, 22.0], 4: [11.1, 11.1, 11.1], 8: [8.0, 10.0, 12.0], 16: [10.5, 10.5, 10.5]}
+    criterion = find_yardstick({"loss": loss}).criteria["loss"]
+    assert criterion.best == 8
+    assert criterion.limit == pytest.approx(10 + 2 / 3**0.5)
+    assert criterion.good == [4, 8, 16]
+    assert find_yardstick({"loss": loss}).size == 4
+    assert find_yardstick({"loss": {**loss, 4: [11.2, 11.2, 11.2]}}).size == 8
+    # The others' own spread does not make them good.
+    assert find_yardstick({"loss": {**loss, 4: [0.0, 11.2, 22.4]}}).size == 8
+
+
+def test_all_metrics_must_agree() -> None:
+    tight = {2: 3.0, 4: 1.0, 8: 1.0, 16: 1.0}
+    loss = {size: [value, value] for size, value in tight.items()}
+    late = {2: [9.0, 9.0], 4: [9.0, 9.0], 8: [1.0, 1.0], 16: [1.0, 1.0]}
+    early = {2: [1.0, 1.0], 4: [9.0, 9.0], 8: [9.0, 9.0], 16: [9.0, 9.0]}
+    assert find_yardstick({"loss": loss, "fid_recon": late}).size == 8
+    against = find_yardstick({"loss": loss, "fid_recon": late, "fid_gen": early})
+    assert against.size is None
+    assert [against.criteria[name].good[0] for name in CRITERIA] == [4, 8, 2]
+    assert against.note == "no yardstick: the metrics disagree"
+
+
+def test_no_standard_error_no_yardstick() -> None:
+    alone = find_yardstick({"loss": {2: [1.0, 2.0], 4: [1.0]}})
+    assert alone.size is None
+    assert "two seeds" in alone.note
+
+
+def test_the_ends_of_a_grid_are_told() -> None:
+    falling = {2: [9.0, 9.0], 4: [5.0, 5.0], 8: [1.0, 1.0]}
+    rising = {2: [1.0, 1.0], 4: [5.0, 5.0], 8: [9.0, 9.0]}
+    middle = {2: [9.0, 9.0], 4: [1.0, 1.0], 8: [9.0, 9.0]}
+    assert find_yardstick({"loss": falling}).note.startswith("by loss only the largest size")
+    assert find_yardstick({"loss": rising}).note.startswith("the smallest size")
+    assert find_yardstick({"loss": middle}).note == ""
+
+
+@given(values(), st.floats(0, 10))
+def test_a_worse_and_larger_size_changes_nothing(told: Values, worse: float) -> None:
+    before = find_yardstick(told)
+    added = {m: {**by, 65: [before.criteria[m].limit + 1 + worse] * 2} for m, by in told.items()}
+    assert find_yardstick(added).size == before.size
+
+
+@given(values(), st.integers(-1000, 1000))
+def test_a_constant_added_to_a_metric_changes_nothing(told: Values, constant: int) -> None:
+    for metric in told:
+        moved = {size: [value + constant for value in seeds] for size, seeds in told[metric].items()}
+        assert find_yardstick({**told, metric: moved}).size == find_yardstick(told).size
+
+
+@given(values(), st.integers(1, 6))
+def test_the_unit_of_a_metric_changes_nothing(told: Values, power: int) -> None:
+    scaled = {m: {size: [v * 2**power for v in seeds] for size, seeds in by.items()} for m, by in told.items()}
+    assert find_yardstick(scaled).size == find_yardstick(told).size
+
+
+@given(values(), st.randoms(use_true_random=False))
+def test_the_order_of_seeds_and_sizes_changes_nothing(told: Values, random: Any) -> None:
+    mixed = {
+        metric: {size: random.sample(seeds, len(seeds)) for size, seeds in reversed(by_size.items())}
+        for metric, by_size in told.items()
+    }
+    assert find_yardstick(mixed).size == find_yardstick(told).size
+
+
+@given(values())
+def test_a_yardstick_is_good_by_every_metric_and_no_smaller_size_is(told: Values) -> None:
+    found = find_yardstick(told)
+    alone = [find_yardstick({metric: by}).size for metric, by in told.items()]
+    if found.size is None:
+        assert len(told) > 1
+        return
+    assert all(found.size >= size for size in alone if size is not None)
+    assert all(found.size in criterion.good for criterion in found.criteria.values())
+    for size in next(iter(told.values())):
+        assert size >= found.size or any(size not in criterion.good for criterion in found.criteria.values())
+
+
+def make(results: Path, config: RunConfig, stop: int | None = None, size: int | None = None, **final: float) -> None:
+    """Leave a finished run of 100 training samples and 3 s an epoch, whose last row holds `final`."""
+    path = results / config.name
+    path.mkdir(parents=True)
+    last: dict[str, Any] = {"epoch": config.epochs, "latent_dim": size or config.init_dim} | final
+    rows = [{"epoch": epoch} for epoch in range(1, config.epochs)] + [last]
+    pd.DataFrame(rows).to_csv(path / "metrics.csv", index=False)
+    times = [{"epoch": epoch, "train_seconds": 2, "metrics_seconds": 1} for epoch in range(1, config.epochs + 1)]
+    pd.DataFrame(times).to_csv(path / "times.csv", index=False)
+    summary = {"latent_dim": last["latent_dim"], "stop_epoch": stop, "stop_latent_dim": size, "epochs": config.epochs}
+    summary |= {"train_seconds": 2 * config.epochs, "metrics_seconds": config.epochs, "train_samples": 100}
+    (path / "config.json").write_text(json.dumps({"settings": config.to_json(), "inputs": {}}))
+    (path / "summary.json").write_text(json.dumps({**summary, "final": last}))
+
+
+LOSS = {4: 30.0, 8: 20.0, 16: 20.0}
+
+
+def make_grid(results: Path, seeds: Sequence[int] = (0, 1, 2), **settings: Any) -> None:
+    """Sizes 4, 8 and 16: good from 8 on by loss (beta 2) and `fid_recon`, equally good by `fid_gen`."""
+    for size, loss in LOSS.items():
+        for seed in seeds:
+            config = resolve("fixed", "digits", init_dim=size, seed=seed, **{"epochs": 10, "beta": 2.0, **settings})
+            make(
+                results,
+                config,
+                recon_loss=loss - 2 * seed,
+                kl=seed + 0.01 * seed,
+                fid_recon=loss + seed,
+                fid_gen=5.0 + seed,
+                active_units=min(size, 9 + seed),
+                dims_passive=max(0, size - 11 - seed),
+            )
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A grid, and runs of two rules beside it."""
+    results = tmp_path / "runs"
+    make_grid(results, metrics_every=10)
+    adaptive = resolve("adaptive", "digits", epochs=10, beta=2.0, init_dim=32)
+    make(results, replace(adaptive, seed=0), stop=6, size=9)
+    make(results, replace(adaptive, seed=1), stop=8, size=11)
+    make(results, replace(adaptive, seed=2), size=7)
+    make(results, replace(adaptive, patience=2, metrics_every=2, fid_features="none"), stop=4, size=8)
+    return results
+
+
+def found(results: Path) -> list[Series]:
+    return series(read_results(results))[0]
+
+
+def test_the_loss_is_that_of_the_runs_beta(results: Path) -> None:
+    (grid,) = grids(found(results))
+    assert grid.values["loss"] == {size: pytest.approx([loss, loss + 0.02, loss + 0.04]) for size, loss in LOSS.items()}
+    assert grid.values["fid_gen"][4] == [5, 6, 7]
+
+
+def test_the_table_tells_the_yardstick_and_each_metrics_size(results: Path) -> None:
+    (row,) = yardsticks(grids(found(results))).to_dict("records")
+    assert (row["yardstick"], row["size_by_loss"], row["size_by_fid_recon"], row["size_by_fid_gen"]) == (8, 8, 8, 4)
+    assert (row["sizes"], row["seeds"], row["note"]) == ("4 8 16", "3 3 3", "")
+    assert (row["settings"], row["fid_features"]) == ("beta 2.0, epochs 10", "classifier")
+
+
+def test_methods_are_measured_by_the_yardstick(results: Path) -> None:
+    table = methods(found(results)).set_index("method")
+    assert list(table.index) == [
+        "grid search",
+        "active units",
+        "FONDUE idea",
+        "rule paper",
+        "rule paper, patience 2, fid_features none, metrics_every 2",
+    ]
+    assert set(table["yardstick"]) == {8}
+    assert table["sizes"].tolist() == ["8", "9 10 11", "11 12 13", "9 11 (7)", "8"]
+    assert table["size_mean"].tolist() == [8, 10, 12, 10, 8]
+    assert table["error"].tolist() == [0, 2, 4, 2, 0]
+    assert table["found"].tolist() == ["1 of 1", "3 of 3", "3 of 3", "2 of 3", "1 of 1"]
+    assert table.loc["rule paper", "size_deviation"] == pytest.approx(2**0.5, abs=1e-4)
+    assert table["init_dim"].tolist() == [None, 16, 16, 32, 32]
+    # Of one seed: three models of 10 epochs; one; the mean of 6, 8 and all 10 epochs; 4. Each is 3 s and 100 images.
+    assert table["epochs"].tolist() == [30, 10, 10, 8, 4]
+    assert table["seconds"].tolist() == [90, 30, 30, 24, 12]
+    assert table["images"].tolist() == [3000, 1000, 1000, 800, 400]
+
+
+def test_a_model_without_a_dimension_to_spare_has_not_found_its_size(tmp_path: Path) -> None:
+    for size in (4, 8):
+        for seed, spare in ((0, 0), (1, 1)):
+            config = resolve("fixed", "digits", epochs=1, init_dim=size, seed=seed)
+            make(tmp_path, config, recon_loss=1, kl=1, active_units=size - spare, dims_passive=spare)
+    table = methods(found(tmp_path)).set_index("method")
+    assert table["sizes"].tolist()[1:] == ["(8) 7", "(8) 7"]
+    assert table["found"].tolist()[1:] == ["1 of 2", "1 of 2"]
+
+
+@pytest.mark.parametrize("other", [{"epochs": 9}, {"beta": 1.0}, {"lr": 0.01}, {"limit": 900}, {"stop": False}])
+def test_runs_that_train_otherwise_are_not_measured_by_the_grid(results: Path, other: dict[str, Any]) -> None:
+    adaptive = {"epochs": 10, "beta": 2.0, "init_dim": 24, **other}
+    make(results, resolve("adaptive", "digits", **adaptive), stop=4, size=8)
+    assert 24 not in methods(found(results))["init_dim"].tolist()
+
+
+def test_models_of_other_settings_are_another_grid(results: Path) -> None:
+    make_grid(results, epochs=20)
+    make_grid(results, fid_features="pca")
+    # Measured at other epochs, those of seed 2 are the same models again.
+    make_grid(results, metrics_every=1, seeds=[2, 3])
+    seen = [(grid.config.epochs, grid.config.fid_features, len(grid.points[0].seeds)) for grid in grids(found(results))]
+    assert sorted(seen) == [(10, "classifier", 4), (10, "pca", 3), (20, "classifier", 3)]
+
+
+def test_models_that_match_a_size_found_are_no_points_of_the_grid(results: Path) -> None:
+    lone = resolve("fixed", "digits", init_dim=9, epochs=10, beta=2.0)
+    make(results, lone, recon_loss=0, kl=0, fid_recon=0, fid_gen=0, active_units=9, dims_passive=0)
+    (grid,) = grids(found(results))
+    assert grid.sizes == [4, 8, 16]
+    (one,) = grids(Series(point.results[:1]) for point in grid.points)
+    assert one.sizes == [4, 8, 16]
+    assert "two seeds" in yardsticks([one])["note"][0]
+    assert grids([grid.points[0]]) == []
+
+
+def test_without_frechet_distances_the_loss_alone_decides(tmp_path: Path) -> None:
+    for size, loss in LOSS.items():
+        for seed in (0, 1):
+            config = resolve("fixed", "digits", init_dim=size, seed=seed, epochs=1, fid_features="none")
+            make(tmp_path, config, recon_loss=loss, kl=seed, active_units=2, dims_passive=2)
+    (row,) = yardsticks(grids(found(tmp_path))).to_dict("records")
+    assert (row["yardstick"], row["size_by_fid_gen"]) == (8, None)
+    (figure,) = draw_yardsticks(found(tmp_path)).figures.values()
+    assert len(figure.axes) == 2
+
+
+def test_the_figure_shows_yardstick_limit_and_answers(results: Path) -> None:
+    with print_style():
+        drawn = draw_yardsticks(found(results))
+    assert drawn.missing == []
+    ((name, figure),) = drawn.figures.items()
+    assert name == "yardstick-digits-beta-2.0-epochs-10"
+    assert figure.get_figwidth() == COLUMN
+    *panels, answers = figure.axes
+    assert [axis.get_ylabel().split()[0] for axis in panels] == ["Loss", "Fréchet", "Fréchet"]
+    for axis in figure.axes:
+        (line,) = [line for line in axis.lines if line.get_color() == RED]
+        assert line.get_xdata()[0] == 8  # type: ignore[index]
+    marks = [(line.get_xdata()[0], line.get_fillstyle()) for line in answers.lines[:-1]]  # type: ignore[index]
+    assert marks[6:] == [(9, "full"), (11, "full"), (7, "none"), (8, "full")]
+    assert min(text.get_fontsize() for text in figure.findobj(_is_text)) >= 6  # type: ignore[attr-defined]
+
+
+def _is_text(artist: Any) -> bool:
+    return hasattr(artist, "get_fontsize") and bool(artist.get_text())
+
+
+def test_a_grid_that_is_missing_is_said_with_its_command(tmp_path: Path) -> None:
+    for patience in (2, 5):
+        config = resolve("adaptive", "digits", epochs=10, init_dim=24, patience=patience, seed=7)
+        make(tmp_path, config, stop=4, size=8)
+    (line,) = draw_yardsticks(found(tmp_path)).missing
+    assert line.startswith("A yardstick needs a grid: aldvae grid --validation 0.3")
+    assert line.endswith("--seeds 0,1,2,3,4")
+    assert not any(option in line for option in ("--dims", "--init-dim", "--patience", "--seed 7"))
+    make_grid(tmp_path, beta=1.0, seeds=[0])
+    assert draw_yardsticks(found(tmp_path)).missing == [line]
+
+
+def test_show_plot_and_report_tell_it(results: Path, tmp_path: Path, cli: Cli) -> None:
+    shown = cli("show", results).stdout
+    assert "Yardsticks" in shown
+    assert "size_by_fid_gen" in shown
+    # For scripts, it stays a list of runs.
+    assert len(json.loads(cli("show", results, "--json").stdout)) == len(read_results(results))
+    assert len(cli("show", results, "--csv").stdout.splitlines()) == len(read_results(results)) + 1
+    written = {path.name for path in plot_results(results, tmp_path / "out", "png")[0]}
+    assert {"yardstick.csv", "yardstick.md", "methods.csv", "methods.md"} <= written
+    assert "yardstick-digits-beta-2.0-epochs-10.png" in written
+    told = (tmp_path / "out" / "tables" / "yardstick.csv").read_text().splitlines()
+    assert told[1] == 'digits,"beta 2.0, epochs 10",classifier,4 8 16,3 3 3,8,8,8,4,'
+    write_report(results, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "<h3>The yardstick: the smallest size" in page
+    assert "<td>FONDUE idea</td>" in page
+    assert "smallest size as good as the best (red)" in page
