@@ -15,17 +15,20 @@ from typing import Any
 from aldvae.compression.rules import METRICS, SMALLEST_DIM, PaperRule, rule_class
 from aldvae.errors import ConfigError, unknown_name
 from aldvae.execution import Execution
-from aldvae.protocol import PROTOCOLS, Protocol, own_protocol, protocol
+from aldvae.protocol import PAPER, PROTOCOLS, Protocol, differences, own_protocol, protocol
 from aldvae.settings import flag, setting, settings
 
 NETWORKS = ("mlp", "conv", "video")
 LIKELIHOODS = ("bernoulli", "gaussian")
+POSTERIORS = ("gaussian", "softmax")
 FID_FEATURES = ("inception", "classifier", "pca", "none")
 PRECISIONS = ("float32", "bfloat16")
 FID_PRECISIONS = ("float32", "bfloat16", "float16")
 _LARGEST = 65_536
 SILHOUETTE_ON = ("samples", "means")
 SILHOUETTE_GROUPS = ("clusters", "classes")
+SHRUNK_LAYERS = ("trained", "frozen")
+_RULES_OWN = ("slow_down", "stopping")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,21 +56,40 @@ class RunConfig:
     hidden_dim: int | None = setting("Model", "Units of each hidden layer (mlp, conv).", None)
     channels: int | None = setting("Model", "Channels of the convolutions (conv, video).", None)
     likelihood: str = setting("Model", "What the decoder means: bernoulli (pixels) or gaussian (one learned scale).")
+    posterior: str = setting(
+        "Model", "Posterior scales: gaussian (each its own) or softmax (those of a sample add up to 1).", "gaussian"
+    )
     init_dim: int = setting("Model", "Latent size to start from.")
     beta: float = setting("Model", "Weight of the KL divergence in the loss.", 1.0)
     epochs: int = setting("Training", "Passes over the training images.")
     batch_size: int = setting("Training", "Images in one step of the optimiser.")
     lr: float = setting("Training", "Learning rate of Adam (with AMSGrad).", 1e-3)
+    shuffle: bool = setting("Training", "Take the training images in a new order each epoch.", True)
     precision: str = setting("Training", "Train in float32, or the products in bfloat16.", "float32")
     seed: int = setting("Training", "Seed of weights, order, noise and removals.", 0)
-    rule: str = setting("Compression", "When to remove and when to stop: paper.", "paper")
+    rule: str = setting(
+        "Compression", "When to remove and when to stop: paper (its text) or authors (its code).", "paper"
+    )
     select: str = setting("Compression", "Which neurons go: random, kl (lowest first) or last.", "random")
     patience: int = setting("Compression", "Epochs between two decisions.", 5)
     window: int = setting("Compression", "Epochs behind the slopes that stop the compression.", 20)
     slow_window: int = setting("Compression", "Epochs behind the Silhouette slope that slows it down.", 10)
+    slow_down: str | None = setting(
+        "Compression",
+        "Slow down by the Silhouette score's slope, or by its means over two --slow-window; without it, the rule's.",
+        None,
+    )
+    stopping: str | None = setting(
+        "Compression",
+        "Stop always, or only when slow already, on slopes without the newest epoch; without it, the rule's.",
+        None,
+    )
     step: int = setting("Compression", "Neurons removed at once before the slow-down.", 5)
     slow_step: int = setting("Compression", "Neurons removed at once after it.", 1)
     min_dim: int = setting("Compression", "Never fewer latent neurons than this.", SMALLEST_DIM)
+    shrunk_layers: str = setting(
+        "Compression", "After the first removal, heads and reader: trained or frozen.", "trained"
+    )
     stop: bool = setting("Compression", "Stop where the rule says; or go on and record where it would have.", True)
     threshold_recon_loss: float = setting(
         "Compression",
@@ -105,11 +127,11 @@ class RunConfig:
     def _check_compression(self) -> None:
         if self.init_dim < self.min_dim:
             raise ConfigError("init_dim", f"{self.init_dim} is below the smallest size, --min-dim {self.min_dim}")
-        self.make_rule()
+        rule = self.make_rule()
         if self.patience % self.metrics_every:
             problem = f"must divide --patience {self.patience}, so that every decision has its metrics"
             raise ConfigError("metrics_every", f"{problem}; {self.metrics_every} does not")
-        if 2 * self.metrics_every > min(self.window, self.slow_window):
+        if 2 * self.metrics_every > min(rule.stop_window, self.slow_window):
             problem = f"{self.metrics_every} leaves fewer than two measured epochs in --window or --slow-window"
             raise ConfigError("metrics_every", problem)
         for metric in set(METRICS) - set(self.asked_metrics):
@@ -124,7 +146,9 @@ class RunConfig:
         for option, known in (
             ("network", list(NETWORKS)),
             ("likelihood", list(LIKELIHOODS)),
+            ("posterior", list(POSTERIORS)),
             ("select", list(SELECTIONS)),
+            ("shrunk_layers", list(SHRUNK_LAYERS)),
             ("fid_features", list(FID_FEATURES)),
             ("fid_precision", list(FID_PRECISIONS)),
             ("precision", list(PRECISIONS)),
@@ -158,8 +182,13 @@ class RunConfig:
         return tuple(m for m in METRICS if self.fid_features != "none" or not m.startswith("fid_"))
 
     def make_rule(self) -> PaperRule:
-        """Return the rule this run asks for."""
-        return rule_class(self.rule)(
+        """Return the rule this run asks for; raises `ConfigError` for a setting that means nothing to it."""
+        chosen = rule_class(self.rule)
+        own = {name: value for name in _RULES_OWN if (value := getattr(self, name)) is not None}
+        for name in own:
+            if name not in chosen.__dataclass_fields__:
+                raise ConfigError(name, f"means nothing to --rule {self.rule}; leave it out")
+        return chosen(
             patience=self.patience,
             window=self.window,
             slow_window=self.slow_window,
@@ -167,6 +196,7 @@ class RunConfig:
             slow_step=self.slow_step,
             min_dim=self.min_dim,
             thresholds={metric: getattr(self, f"threshold_{metric}") for metric in self.asked_metrics},
+            **own,
         )
 
     def warnings(self) -> list[str]:
@@ -241,6 +271,7 @@ def own_data(dataset: str) -> Path | None:
 def resolve(kind: str, dataset: str, execution: Execution | None = None, **given: Any) -> RunConfig:
     """Return the configuration of a run: what is `given` and not None, else the dataset's protocol.
 
+    A `protocol` among the given, ``"paper"`` or ``"authors"``, says where the rest comes from; see `configure`.
     The user's own data are read here, since their shape and labels decide; raises `ConfigError` as reading them does.
     """
     known, source = protocol_of(dataset, given.get("resize"), execution)
@@ -260,8 +291,14 @@ def protocol_of(
     return own_protocol(samples.shape, len(samples.classes)), samples.fingerprint
 
 
-def configure(kind: str, dataset: str, known: Protocol, source: str | None, **given: Any) -> RunConfig:
-    """Return a configuration on `dataset`, of which `protocol_of` told the protocol `known` and the `source`."""
+def configure(
+    kind: str, dataset: str, known: Protocol, source: str | None, protocol: str | None = None, **given: Any
+) -> RunConfig:
+    """Return a configuration on `dataset`, of which `protocol_of` told the protocol `known` and the `source`.
+
+    What is not given comes from `known`, and with the authors' `protocol` from their code where that differs.
+    """
+    told = differences(PAPER if protocol is None else protocol)
     chosen = {name: value for name, value in given.items() if value is not None}
     if source is not None:
         if "clusters" not in chosen and (known.clusters or 0) < 2:
@@ -271,6 +308,7 @@ def configure(kind: str, dataset: str, known: Protocol, source: str | None, **gi
     usual = {name: getattr(known, name) for name in _FROM_PROTOCOL if getattr(known, name) is not None}
     if "network" in chosen and chosen["network"] != known.network:
         usual.pop("hidden_dim", None)
+    usual |= {name: value for name, value in told.items() if kind == "adaptive" or name not in COMPRESSION}
     return RunConfig(kind=kind, source=source, dataset=dataset, **{"init_dim": known.init_dims[0], **usual, **chosen})
 
 

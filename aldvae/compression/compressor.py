@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from aldvae.compression.pruning import latent_size, linear_layers, remove_neurons
+from aldvae.compression.pruning import freeze, latent_size, linear_layers, remove_neurons
 from aldvae.compression.rules import Decision, Observation, PaperRule, Rule, RuleState
 from aldvae.compression.selection import selection
 
@@ -42,8 +42,9 @@ class Compressor:
     shrunk in place, and `optimizer` keeps its state for what is kept. `rule` decides when (default: the paper's,
     which stops on all four metrics above); `select` which neurons go: ``random`` (the paper), ``kl`` (needs `kl` at
     every step) or ``last``. With `stop=False` compression goes on down to the rule's smallest size, and `stop_epoch`
-    still tells where the rule would have stopped. Give the number of `epochs` if you know it: at the last one nothing
-    is removed, since no training would follow.
+    still tells where the rule would have stopped. With `freeze=True` heads and readers are not trained from the first
+    removal on (the authors' code), and the optimiser no longer holds them. Give the number of `epochs` if you know it:
+    at the last one nothing is removed, since no training would follow.
 
     Raises `TypeError` or `ValueError` when the layers do not fit together, `ConfigError` for an unknown `select`.
     """
@@ -58,6 +59,7 @@ class Compressor:
         select: str = "random",
         seed: int = 0,
         stop: bool = True,
+        freeze: bool = False,
         epochs: int | None = None,
     ) -> None:
         """See the class."""
@@ -65,7 +67,7 @@ class Compressor:
         self.rule: Rule = rule if rule is not None else PaperRule()
         self.select, self._selection = select, selection(select)
         self.seed = seed
-        self.stop, self.epochs = stop, epochs
+        self.stop, self.freeze, self.epochs = stop, freeze, epochs
         self.epoch = 0
         self.neurons = list(range(latent_size(self.heads, self.readers)))
         self.stop_epoch: int | None = None
@@ -102,10 +104,15 @@ class Compressor:
 
     def _remove(self, decision: Decision, kl: list[float] | None) -> Step:
         positions = self._selection(self.latent_dim, decision.remove, self.seed, self.epoch, kl)
-        remove_neurons(self.heads, self.readers, positions, self.optimizer)
+        self._shrink(positions)
         gone = tuple(self.neurons[position] for position in positions)
         self.neurons = [neuron for neuron in self.neurons if neuron not in gone]
         return Step(self.latent_dim, decision, tuple(positions), gone)
+
+    def _shrink(self, positions: list[int]) -> None:
+        remove_neurons(self.heads, self.readers, positions, self.optimizer)
+        if self.freeze and positions:
+            freeze([*self.heads, *self.readers], self.optimizer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain numbers, strings and lists."""
@@ -125,7 +132,7 @@ class Compressor:
         shapes fit from here on.
         """
         gone = [position for position, neuron in enumerate(self.neurons) if neuron not in set(state["neurons"])]
-        remove_neurons(self.heads, self.readers, gone, self.optimizer)
+        self._shrink(gone)
         self.epoch, self.neurons = state["epoch"], list(state["neurons"])
         self.stop_epoch, self.stop_latent_dim = state["stop_epoch"], state["stop_latent_dim"]
         self._state = RuleState(tuple(Observation(**seen) for seen in state["history"]), state["slow"])
