@@ -76,12 +76,12 @@ class RunConfig:
     slow_window: int = setting("Compression", "Epochs behind the Silhouette slope that slows it down.", 10)
     slow_down: str | None = setting(
         "Compression",
-        "Slow down by the Silhouette score's slope, or by its means over two --slow-window; without it, the rule's.",
+        "What slows it down: the Silhouette score's slope, or its means; without it, as --rule does.",
         None,
     )
     stopping: str | None = setting(
         "Compression",
-        "Stop always, or only when slow already, on slopes without the newest epoch; without it, the rule's.",
+        "Stop always, or only when slow already, the newest epoch left out; without it, as --rule does.",
         None,
     )
     step: int = setting("Compression", "Neurons removed at once before the slow-down.", 5)

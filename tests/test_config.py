@@ -13,6 +13,7 @@ from aldvae.compression.rules import RULES, PaperRule
 from aldvae.config import RunConfig, resolve
 from aldvae.errors import ConfigError
 from aldvae.execution import Execution
+from aldvae.series import fixed
 from aldvae.settings import settings
 
 
@@ -101,6 +102,7 @@ def test_of_the_authors_protocol_a_fixed_size_takes_what_is_not_compression() ->
     config = resolve("fixed", "mnist", init_dim=8, protocol="authors")
     changed: dict[str, Any] = {"posterior": "softmax", "shuffle": False, "fid_samples": 100, "silhouette_samples": 1000}
     assert config == resolve("fixed", "mnist", init_dim=8, silhouette_groups="classes", **changed)
+    assert config == fixed(resolve("adaptive", "mnist", protocol="authors"), 8)
 
 
 def test_an_option_that_a_rule_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
