@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aldvae.compression.compressor import Compressor, Step
     from aldvae.compression.pruning import remove_neurons
-    from aldvae.compression.rules import Decision, PaperRule
+    from aldvae.compression.rules import AuthorsRule, Decision, PaperRule
     from aldvae.errors import AldvaeError, ConfigError
     from aldvae.models.storage import load
 
@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AldvaeError",
+    "AuthorsRule",
     "Compressor",
     "ConfigError",
     "Decision",
@@ -31,6 +32,7 @@ __all__ = [
 
 _HOME = {
     "AldvaeError": "aldvae.errors",
+    "AuthorsRule": "aldvae.compression.rules",
     "Compressor": "aldvae.compression.compressor",
     "ConfigError": "aldvae.errors",
     "Decision": "aldvae.compression.rules",

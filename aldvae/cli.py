@@ -97,7 +97,10 @@ def _shown(default: Any) -> str | bool:
     return False if default is None else str(default)
 
 
-@options(RunConfig, Execution)
+_PROTOCOL = ("Protocol", "What is not set is as in the paper, or as in its authors' code: paper or authors.")
+
+
+@options(RunConfig, Execution, protocol=_PROTOCOL)
 def adaptive(**values: Any) -> None:
     """Find a latent size: start large, remove neurons while training, stop where the rule says.
 
@@ -146,6 +149,7 @@ _SEEDS = ("Sweep", "Seeds, as 0-4 or 0,3,7; the paper's five without it.")
     Execution,
     Schedule,
     without=("init_dim", "seed", *COMPRESSION),
+    protocol=_PROTOCOL,
     dims=("Sweep", "Latent sizes, as 4,8,12; the paper's grid without it."),
     seeds=_SEEDS,
 )
@@ -159,6 +163,7 @@ def grid(*, dry_run: DryRun = False, **values: Any) -> None:
     Execution,
     Schedule,
     without=("init_dim", "seed"),
+    protocol=_PROTOCOL,
     init_dims=("Sweep", "Sizes to start from, as 100,80,64; the paper's three without it."),
     seeds=_SEEDS,
 )
@@ -167,7 +172,7 @@ def sweep_init(*, dry_run: DryRun = False, **values: Any) -> None:
     _sweep("sweep-init", dry_run, values)
 
 
-@options(RunConfig, Execution, Schedule, without=("seed",), seeds=_SEEDS)
+@options(RunConfig, Execution, Schedule, without=("seed",), protocol=_PROTOCOL, seeds=_SEEDS)
 def seeds(*, dry_run: DryRun = False, **values: Any) -> None:
     """Find a size with several seeds: does chance matter?"""
     _sweep("seeds", dry_run, values)

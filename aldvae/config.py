@@ -17,17 +17,19 @@ from aldvae.compression.robust import RobustRule
 from aldvae.compression.rules import METRICS, SMALLEST_DIM, PaperRule
 from aldvae.errors import ConfigError, unknown_name
 from aldvae.execution import Execution
-from aldvae.protocol import PROTOCOLS, Protocol, own_protocol, protocol
+from aldvae.protocol import PAPER, PROTOCOLS, Protocol, differences, own_protocol, protocol
 from aldvae.settings import flag, setting, settings
 
 NETWORKS = ("mlp", "conv", "video")
 LIKELIHOODS = ("bernoulli", "gaussian")
+POSTERIORS = ("gaussian", "softmax")
 FID_FEATURES = ("inception", "classifier", "pca", "none")
 PRECISIONS = ("float32", "bfloat16")
 FID_PRECISIONS = ("float32", "bfloat16", "float16")
 _LARGEST = 65_536
 SILHOUETTE_ON = ("samples", "means")
 SILHOUETTE_GROUPS = ("clusters", "classes")
+SHRUNK_LAYERS = ("trained", "frozen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,26 +57,43 @@ class RunConfig:
     hidden_dim: int | None = setting("Model", "Units of each hidden layer (mlp, conv).", None)
     channels: int | None = setting("Model", "Channels of the convolutions (conv, video).", None)
     likelihood: str = setting("Model", "What the decoder means: bernoulli (pixels) or gaussian (one learned scale).")
+    posterior: str = setting(
+        "Model", "Posterior scales: gaussian (each its own) or softmax (those of a sample add up to 1).", "gaussian"
+    )
     init_dim: int = setting("Model", "Latent size to start from.")
     beta: float = setting("Model", "Weight of the KL divergence in the loss.", 1.0)
     epochs: int = setting("Training", "Passes over the training images.")
     batch_size: int = setting("Training", "Images in one step of the optimiser.")
     lr: float = setting("Training", "Learning rate of Adam (with AMSGrad).", 1e-3)
+    shuffle: bool = setting("Training", "Take the training images in a new order each epoch.", True)
     precision: str = setting("Training", "Train in float32, or the products in bfloat16.", "float32")
     seed: int = setting("Training", "Seed of weights, order, noise and removals.", 0)
     rule: str = setting(
         "Compression",
-        "When to remove and when to stop: paper, as published, for reproducing it; or robust, for an answer to rely on "
-        "(the default for your own data).",
+        "When to remove and when to stop: paper (its text) or authors (its code), to reproduce them; or robust, for an "
+        "answer to rely on (the default for your own data).",
         "paper",
     )
     select: str = setting("Compression", "Which neurons go: random, kl (lowest first) or last.", "random")
     patience: int = setting("Compression", "Epochs between two decisions.", 5)
     window: int = setting("Compression", "Epochs behind the slopes that stop the compression.", 20)
     slow_window: int = setting("Compression", "Epochs behind the Silhouette slope that slows it down.", 10)
+    slow_down: str | None = setting(
+        "Compression",
+        "What slows it down: the Silhouette score's slope, or its means; without it, as --rule does.",
+        None,
+    )
+    stopping: str | None = setting(
+        "Compression",
+        "Stop always, or only when slow already, the newest epoch left out; without it, as --rule does.",
+        None,
+    )
     step: int = setting("Compression", "Neurons removed at once before the slow-down.", 5)
     slow_step: int = setting("Compression", "Neurons removed at once after it.", 1)
     min_dim: int = setting("Compression", "Never fewer latent neurons than this.", SMALLEST_DIM)
+    shrunk_layers: str = setting(
+        "Compression", "After the first removal, heads and reader: trained or frozen.", "trained"
+    )
     stop: bool = setting("Compression", "Stop where the rule says; or go on and record where it would have.", True)
     threshold_recon_loss: float = setting(
         "Compression",
@@ -112,12 +131,13 @@ class RunConfig:
     def _check_compression(self) -> None:
         if self.init_dim < self.min_dim:
             raise ConfigError("init_dim", f"{self.init_dim} is below the smallest size, --min-dim {self.min_dim}")
-        if self.make_rule().__class__ is RobustRule:
-            self._check_robust()
+        rule = self.make_rule()
         if self.patience % self.metrics_every:
             problem = f"must divide --patience {self.patience}, so that every decision has its metrics"
             raise ConfigError("metrics_every", f"{problem}; {self.metrics_every} does not")
-        if self.rule != "robust" and 2 * self.metrics_every > min(self.window, self.slow_window):
+        if isinstance(rule, RobustRule):
+            self._check_robust()
+        elif 2 * self.metrics_every > min(rule.stop_window, self.slow_window):
             problem = f"{self.metrics_every} leaves fewer than two measured epochs in --window or --slow-window"
             raise ConfigError("metrics_every", problem)
         for metric in set(METRICS) - set(self.asked_metrics):
@@ -139,7 +159,9 @@ class RunConfig:
         for option, known in (
             ("network", list(NETWORKS)),
             ("likelihood", list(LIKELIHOODS)),
+            ("posterior", list(POSTERIORS)),
             ("select", list(SELECTIONS)),
+            ("shrunk_layers", list(SHRUNK_LAYERS)),
             ("fid_features", list(FID_FEATURES)),
             ("fid_precision", list(FID_PRECISIONS)),
             ("precision", list(PRECISIONS)),
@@ -174,11 +196,12 @@ class RunConfig:
 
     def make_rule(self) -> PaperRule | RobustRule:
         """Return the rule this run asks for."""
-        rule = rule_class(self.rule)
-        taken = {f.name: getattr(self, f.name) for f in fields(rule) if f.name != "thresholds"}
-        if rule is not RobustRule:
-            taken["thresholds"] = {metric: getattr(self, f"threshold_{metric}") for metric in self.asked_metrics}
-        return rule(**taken)
+        chosen = rule_class(self.rule)
+        known = [f.name for f in fields(chosen)]
+        told = {name: getattr(self, name) for name in known if name != "thresholds"}
+        if "thresholds" in known:
+            told["thresholds"] = {metric: getattr(self, f"threshold_{metric}") for metric in self.asked_metrics}
+        return chosen(**{name: value for name, value in told.items() if value is not None})
 
     def warnings(self) -> list[str]:
         """Return what is allowed but probably not meant."""
@@ -256,6 +279,7 @@ def own_data(dataset: str) -> Path | None:
 def resolve(kind: str, dataset: str, execution: Execution | None = None, **given: Any) -> RunConfig:
     """Return the configuration of a run: what is `given` and not None, else the dataset's protocol.
 
+    A `protocol` among the given, ``"paper"`` or ``"authors"``, says where the rest comes from; see `configure`.
     The user's own data are read here, since their shape and labels decide; raises `ConfigError` as reading them does.
     """
     known, source = protocol_of(dataset, given.get("resize"), execution)
@@ -275,8 +299,14 @@ def protocol_of(
     return own_protocol(samples.shape, len(samples.classes)), samples.fingerprint
 
 
-def configure(kind: str, dataset: str, known: Protocol, source: str | None, **given: Any) -> RunConfig:
-    """Return a configuration on `dataset`, of which `protocol_of` told the protocol `known` and the `source`."""
+def configure(
+    kind: str, dataset: str, known: Protocol, source: str | None, protocol: str | None = None, **given: Any
+) -> RunConfig:
+    """Return a configuration on `dataset`, of which `protocol_of` told the protocol `known` and the `source`.
+
+    What is not given comes from `known`, and with the authors' `protocol` from their code where that differs.
+    """
+    told = differences(PAPER if protocol is None else protocol)
     chosen = {name: value for name, value in given.items() if value is not None}
     if source is not None:
         if "clusters" not in chosen and (known.clusters or 0) < 2:
@@ -287,8 +317,11 @@ def configure(kind: str, dataset: str, known: Protocol, source: str | None, **gi
     if "network" in chosen and chosen["network"] != known.network:
         usual.pop("hidden_dim", None)
     if kind == "adaptive":
-        rule = chosen.setdefault("rule", known.rule)
+        rule = chosen.setdefault("rule", known.rule if protocol is None else told.get("rule", PAPER))
         usual |= USUAL.get(rule, {})
+    # What is said of compression means nothing to a model of fixed size, nor to a rule that is neither's.
+    both = kind == "adaptive" and chosen["rule"] not in USUAL
+    usual |= {name: value for name, value in told.items() if both or name not in COMPRESSION}
     return RunConfig(kind=kind, source=source, dataset=dataset, **{"init_dim": known.init_dims[0], **usual, **chosen})
 
 

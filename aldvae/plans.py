@@ -6,6 +6,7 @@
     reduces = "What it reduces of the paper's protocol, if anything"
 
     [defaults]                # settings of all runs, by their option names with underscores
+    protocol = "paper"        # or authors: as in the code of the paper's authors, where nothing else is said
     fid_features = "classifier"
 
     [[sweep]]
@@ -35,7 +36,8 @@ from aldvae.settings import settings
 from aldvae.sweeps import KINDS, Job, Runs, distinct, numbers, sweep
 
 MATCH = "match"
-_SETTINGS = [declared.name for declared in settings(RunConfig) if declared.name not in ("dataset", "seed")]
+_HINTS = {**get_type_hints(RunConfig), "protocol": str}
+_SETTINGS = ["protocol", *(s.name for s in settings(RunConfig) if s.name not in ("dataset", "seed"))]
 _KEYS = frozenset(("title", "reduces", "defaults", "sweep"))
 _LISTS = ("dims", "init_dims", "seeds")
 
@@ -101,12 +103,11 @@ def _with_defaults(keys: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict
 
 
 def _check(keys: Mapping[str, Any], known: list[str]) -> None:
-    hints = get_type_hints(RunConfig)
     for name, value in keys.items():
         if name not in known:
-            raise ConfigError(name, "has no place here") if name in hints else PlanError(unknown(name, known))
-        if name in hints and name != "kind":
-            _check_type(name, value, hints[name])
+            raise ConfigError(name, "has no place here") if name in _HINTS else PlanError(unknown(name, known))
+        if name in _HINTS and name != "kind":
+            _check_type(name, value, _HINTS[name])
 
 
 def _check_type(name: str, value: Any, hint: Any) -> None:
@@ -118,7 +119,7 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
 
 def _runs(keys: Mapping[str, Any], execution: Execution) -> Runs:
     given = {name: value for name, value in keys.items() if name in _SETTINGS}
-    given |= {name: float(value) for name, value in given.items() if _is_float(name)}
+    given |= {name: float(value) for name, value in given.items() if _HINTS[name] is float}
     lists = {name: _numbers(name, keys[name]) for name in _LISTS if name in keys}
     seeds = lists.get("seeds")
     if keys["kind"] == MATCH:
@@ -142,10 +143,6 @@ def _match(dataset: str, execution: Execution, seeds: list[int] | None, given: d
             size = result.summary["latent_dim"]
             found += sweep("grid", dataset, execution, sizes=[size], seeds=[job.config.seed], **fixed)
     return Runs([*adaptive, *found], len(adaptive) - len(found))
-
-
-def _is_float(name: str) -> bool:
-    return get_type_hints(RunConfig)[name] is float
 
 
 def _datasets(keys: Mapping[str, Any]) -> list[str]:

@@ -60,8 +60,7 @@ def train_together(trainers: Sequence[Trainer], epoch: int) -> list[float]:
     config, device = trainers[0].config, trainers[0].device
     stack = _Stack(trainers)
     samples = trainers[0].samples
-    orders = [torch.randperm(len(samples), generator=generator(t.config.seed, "order", epoch)) for t in trainers]
-    order = torch.stack(orders).to(device)
+    order = torch.stack([trainer.order(epoch) for trainer in trainers]).to(device)
     random = [generator(trainer.config.seed, "noise", epoch, device) for trainer in trainers]
     totals = torch.zeros(len(trainers), device=device)
     for index in order.split(config.batch_size, dim=1):

@@ -68,7 +68,8 @@ def sweep(
 ) -> list[Job]:
     """Return the runs of a sweep of `kind` (see `KINDS`) over `sizes` and `seeds`, all sizes of a seed together.
 
-    `given` are settings of all its runs. Raises `ConfigError` naming the option that makes no sense.
+    `given` are settings of all its runs, and perhaps their `protocol` (see `configure`). Raises `ConfigError` naming
+    the option that makes no sense.
     """
     if kind not in KINDS:
         raise unknown_name("kind", kind, list(KINDS))
@@ -99,8 +100,15 @@ _ONE_POPULATION = (
 
 
 def stack_key(config: RunConfig) -> tuple[Any, ...] | None:
-    """Return what runs share that can be trained as one population; None for a network that cannot."""
-    return tuple(getattr(config, name) for name in _ONE_POPULATION) if config.network in _STACKABLE else None
+    """Return what runs share that can be trained as one population; None for a run that cannot.
+
+    Members of a population are padded to one size and move together: neurons that are padding would take their share of
+    a softmax over the dimensions, and frozen layers would be moved.
+    """
+    lone = config.posterior == "softmax" or config.shrunk_layers == "frozen"
+    if lone or config.network not in _STACKABLE:
+        return None
+    return tuple(getattr(config, name) for name in _ONE_POPULATION)
 
 
 def numbers(option: str, text: str) -> list[int]:

@@ -51,6 +51,7 @@ class Trainer:
             select=self.config.select,
             seed=self.config.seed,
             stop=self.config.stop,
+            freeze=self.config.shrunk_layers == "frozen",
             epochs=self.config.epochs,
         )
 
@@ -59,13 +60,18 @@ class Trainer:
         """The latent neurons still there, by their position in the first model."""
         return self.compressor.neurons if self.compressor is not None else list(range(self.model.latent_dim))
 
+    def order(self, epoch: int) -> Tensor:
+        """Return the positions (N,) of the training samples in the order in which `epoch` takes them."""
+        if not self.config.shuffle:
+            return torch.arange(len(self.samples))
+        return torch.randperm(len(self.samples), generator=generator(self.config.seed, "order", epoch))
+
     def train_epoch(self, epoch: int) -> float:
         """Train for one epoch; return the mean loss (negative ELBO with beta, nats per image) over its steps."""
         self.model.train()
-        order = torch.randperm(len(self.samples), generator=generator(self.config.seed, "order", epoch))
         random = generator(self.config.seed, "noise", epoch, self.device)
         total = torch.zeros((), device=self.device)
-        for index in order.to(self.device).split(self.config.batch_size):
+        for index in self.order(epoch).to(self.device).split(self.config.batch_size):
             loss = self._step(inputs(self.samples[index]), random)
             total += loss * len(index)
         return float(total) / len(self.samples)

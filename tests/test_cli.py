@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 
 from aldvae import __version__
-from aldvae.config import COMPRESSION, RunConfig
+from aldvae.config import COMPRESSION, RunConfig, resolve
 from aldvae.data import SOURCES
 from aldvae.execution import Execution, Schedule
 from aldvae.settings import flag, settings
@@ -57,6 +58,8 @@ def test_says_the_size_found(cli: Cli) -> None:
     [
         (["--dataset=mnits"], "--dataset mnits is not known; did you mean mnist?"),
         (["--rule=papre"], "--rule papre is not known; did you mean paper?"),
+        (["--protocol=author"], "--protocol author is not known; did you mean authors?"),
+        (["--protocol=authors"], "--silhouette-samples 1000 is more than the 539 validation samples"),
         (["--epochs=0"], "--epochs must be 1 or more"),
         (["--epochs=many"], "--epochs"),
         (["--init-dim=1"], "--init-dim must be 2 or more"),
@@ -91,6 +94,19 @@ def test_a_run_that_diverges_names_the_epoch(cli: Cli) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_the_authors_protocol_is_one_option_and_others_win(cli: Cli, tmp_path: Path) -> None:
+    result = cli("adaptive", *TINY, "--protocol=authors", "--select=random", "--shuffle")
+    assert "rule authors" in result.stdout, result.stderr
+    (stored,) = tmp_path.glob("runs/*/config.json")
+    settings = json.loads(stored.read_text())["settings"]
+    assert (settings["posterior"], settings["shrunk_layers"], settings["rule"]) == ("softmax", "frozen", "authors")
+    assert (settings["select"], settings["shuffle"], settings["fid_samples"]) == ("random", True, 50)
+    listed = [cli(kind, *TINY, "--protocol=authors", "--dry-run", "--seeds=0") for kind in ("seeds", "sweep-init")]
+    assert [result.returncode for result in listed] == [0, 0]
+    fixed = cli("grid", *TINY[:2], "--protocol=authors", "--dry-run", "--seeds=0", "--dims=4").stdout
+    assert resolve("fixed", "digits", protocol="authors", limit=200, epochs=4, init_dim=4).name in fixed
+
+
 @pytest.mark.parametrize(
     ("command", "declared", "without"),
     [
@@ -106,6 +122,7 @@ def test_help_names_every_option(cli: Cli, command: str, declared: tuple[type, .
     for setting in (setting for kind in declared for setting in settings(kind)):
         shown = re.search(rf"│ {flag(setting.name)}\b(?!-)", text)
         assert (shown is None) == (setting.name in without), setting.name
+    assert ("--protocol" in text) == (command != "run")
 
 
 @pytest.mark.parametrize(

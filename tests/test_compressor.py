@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -103,6 +105,52 @@ def test_resumes_from_its_state() -> None:
     advance(compressor2, 13, 40)
     assert compressor2.state_dict() == compressor.state_dict()
     assert all(torch.equal(resumed.state_dict()[k], v) for k, v in whole.state_dict().items())
+
+
+def parameters(*layers: nn.Module) -> list[nn.Parameter]:
+    return [parameter for layer in layers for parameter in layer.parameters()]
+
+
+def test_frozen_layers_are_trained_until_the_first_removal_alone() -> None:
+    model, x = Small(), torch.randn(8, 4)
+    free = nn.Linear(4, 4)
+    groups: list[dict[str, Any]] = [{"params": model.parameters()}, {"params": free.parameters(), "lr": 0.1}]
+    optimizer = torch.optim.Adam(groups)
+    compressor = aldvae.Compressor(
+        heads=[model.mu, model.log_var], readers=[model.reader], optimizer=optimizer, freeze=True
+    )
+
+    def moved() -> list[bool]:
+        before = [p.detach().clone() for p in parameters(model, free)]
+        optimizer.zero_grad()
+        features = free(x)
+        model.reader(model.mu(features) + model.log_var(features)).square().sum().backward()
+        optimizer.step()
+        return [not torch.equal(p, old) for p, old in zip(parameters(model, free), before, strict=True)]
+
+    assert all(moved())
+    for size in (15, 10):
+        for epoch in range(5):
+            tell(compressor, -epoch)
+        assert model.reader.in_features == size
+        assert moved() == [False] * 6 + [True] * 2
+        held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+        assert held == [id(p) for p in free.parameters()]
+        assert set(optimizer.state) == set(free.parameters())
+        assert not any(p.requires_grad or p.grad is not None for p in parameters(model))
+
+
+def test_frozen_layers_stay_frozen_when_resumed() -> None:
+    for removals in (0, 1):
+        compressor, optimizer = compressor_of(Small(), freeze=True)
+        for epoch in range(5 * removals + 1):
+            tell(compressor, -epoch)
+        resumed = Small()
+        again, optimizer2 = compressor_of(resumed, freeze=True)
+        again.load_state_dict(compressor.state_dict())
+        optimizer2.load_state_dict(optimizer.state_dict())
+        assert {p.requires_grad for p in resumed.parameters()} == {removals == 0}
+        assert len(optimizer2.param_groups[0]["params"]) == (0 if removals else 6)
 
 
 def test_errors_say_what_is_missing() -> None:

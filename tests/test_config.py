@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aldvae.compression.robust import RobustRule
+from aldvae.compression.rules import AuthorsRule, PaperRule
 from aldvae.config import RunConfig, resolve
 from aldvae.errors import ConfigError
 from aldvae.execution import Execution
+from aldvae.series import fixed
 from aldvae.settings import settings
 
 
@@ -57,11 +60,78 @@ def test_every_setting_changes_the_name() -> None:
     other |= {"silhouette_on": "means", "silhouette_groups": "classes", "metrics_every": 5, "fid_precision": "float16"}
     config = replace(config, fid_features="inception")
     other |= {"network": "conv", "channels": 8, "likelihood": "gaussian", "resize": 9, "validation": 0.4}
-    only_one = {"rule"}
+    other |= {"posterior": "softmax", "shuffle": False, "rule": "authors", "shrunk_layers": "frozen"}
+    other |= {"slow_down": "means", "stopping": "slow"}
     for setting in settings(RunConfig):
-        if setting.name not in only_one:
-            value = other[setting.name] if setting.name in other else getattr(config, setting.name) + 1
-            assert replace(config, **{setting.name: value}).name != config.name, setting.name
+        value = other[setting.name] if setting.name in other else getattr(config, setting.name) + 1
+        assert replace(config, **{setting.name: value}).name != config.name, setting.name
+
+
+def test_new_settings_leave_the_names_of_older_runs() -> None:
+    last = resolve("adaptive", "mnist", select="last", threshold_recon_loss=-0.5, stop=False)
+    names = [config.name for config in (resolve("adaptive", "digits"), last, resolve("fixed", "mnist", init_dim=8))]
+    assert names == [
+        "digits-adaptive-dim32-seed0-3468d6c2",
+        "mnist-adaptive-dim100-seed0-ca781354",
+        "mnist-fixed-dim8-seed0-86b1a6cb",
+    ]
+
+
+def test_the_authors_protocol_sets_every_difference() -> None:
+    config = resolve("adaptive", "mnist", protocol="authors")
+    assert (config.posterior, config.shuffle, config.fid_samples) == ("softmax", False, 100)
+    assert (config.silhouette_groups, config.silhouette_samples) == ("classes", 1000)
+    assert (config.rule, config.select, config.shrunk_layers) == ("authors", "last", "frozen")
+    rule = config.make_rule()
+    assert rule == AuthorsRule()
+    assert resolve("adaptive", "mnist", protocol="paper") == resolve("adaptive", "mnist")
+    with pytest.raises(ConfigError, match="--protocol author is not known; did you mean authors"):
+        resolve("adaptive", "mnist", protocol="author")
+
+
+def test_what_is_given_wins_over_the_protocol() -> None:
+    given: dict[str, Any] = {"posterior": "gaussian", "shuffle": True, "fid_samples": 500, "rule": "paper"}
+    config = resolve("adaptive", "mnist", protocol="authors", **given)
+    assert {name: getattr(config, name) for name in given} == given
+    assert config.make_rule() == PaperRule()
+    assert config.select == "last"
+    by_slope = resolve("adaptive", "mnist", protocol="authors", slow_down="slope")
+    assert by_slope.make_rule() == AuthorsRule(slow_down="slope")
+
+
+def test_of_the_authors_protocol_a_fixed_size_takes_what_is_not_compression() -> None:
+    config = resolve("fixed", "mnist", init_dim=8, protocol="authors")
+    changed: dict[str, Any] = {"posterior": "softmax", "shuffle": False, "fid_samples": 100, "silhouette_samples": 1000}
+    assert config == resolve("fixed", "mnist", init_dim=8, silhouette_groups="classes", **changed)
+    assert config == fixed(resolve("adaptive", "mnist", protocol="authors"), 8)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("slow_down", "means"),
+        ("stopping", "slow"),
+        ("window", 10),
+        ("slow_window", 5),
+        ("step", 3),
+        ("slow_step", 2),
+        ("stop", False),
+        ("shrunk_layers", "frozen"),
+        ("threshold_fid_gen", 0.5),
+    ],
+)
+def test_an_option_that_means_nothing_to_the_robust_rule_is_refused(option: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"--{option.replace('_', '-')} means nothing to --rule robust"):
+        resolve("adaptive", "digits", rule="robust", **{option: value})
+
+
+def test_the_robust_rule_comes_with_settings_of_its_own() -> None:
+    config = resolve("adaptive", "digits", rule="robust", beta=0.5, min_dim=3)
+    assert (config.select, config.make_rule()) == ("kl", RobustRule(beta=0.5, min_dim=3))
+    with pytest.raises(ConfigError, match="--select must be kl with --rule robust, not random"):
+        resolve("adaptive", "digits", rule="robust", select="random")
+    both = resolve("adaptive", "mnist", rule="robust", protocol="authors")
+    assert (both.posterior, both.shuffle, both.shrunk_layers, both.select) == ("softmax", False, "trained", "kl")
 
 
 def test_the_command_makes_the_same_run() -> None:
@@ -83,12 +153,21 @@ def test_the_command_makes_the_same_run() -> None:
         ({"fid_features": "incepton"}, "did you mean inception"),
         ({"network": "mpl"}, "did you mean mlp"),
         ({"likelihood": "gauss"}, "did you mean gaussian"),
+        ({"posterior": "softmx"}, "--posterior softmx is not known; did you mean softmax"),
+        ({"shrunk_layers": "freeze"}, "--shrunk-layers freeze is not known; did you mean frozen"),
+        ({"slow_down": "mean"}, "--slow-down mean is not known; did you mean means"),
+        ({"stopping": "slowly"}, "--stopping slowly is not known; did you mean slow"),
+        ({"stopping": "slow", "window": 2}, "--window must be 3 or more"),
         ({"validation": 1.0}, "--validation must be between 0 and 1"),
         ({"clusters": 1}, "--clusters must be 2 or more"),
         ({"channels": 0}, "--channels must be 1 or more"),
         ({"silhouette_on": "mean"}, "did you mean means"),
         ({"fid_precision": "bfloat16"}, "--fid-precision means nothing to --fid-features classifier"),
         ({"metrics_every": 10, "patience": 10}, "--metrics-every 10 leaves fewer than two measured epochs"),
+        (
+            {"rule": "authors", "metrics_every": 10, "patience": 10, "slow_window": 20},
+            "--metrics-every 10 leaves fewer than two measured epochs",
+        ),
         ({"fid_features": "none", "threshold_fid_gen": 1.0}, "--threshold-fid-gen means nothing"),
         ({"init_dim": 10**12}, "--init-dim must be 65536 or less"),
         ({"metrics_every": 0}, "--metrics-every must be 1 or more"),

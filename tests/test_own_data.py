@@ -299,6 +299,7 @@ def test_a_run_on_data_of_ones_own(tmp_path: Path, kind: str) -> None:
     given: dict[str, Any] = {
         "epochs": 4,
         "init_dim": 8,
+        "rule": "paper",
         "patience": 2,
         "step": 3,
         "fid_samples": 60,

@@ -70,7 +70,7 @@ def test_one_epoch_equals_lone_epochs_in_weights_and_moments(network: str) -> No
     wide = replace(data.train, x=data.train.x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
     data = replace(data, train=wide)
     given = {**TINY, "network": network, "hidden_dim": 16, "fid_features": "none"}
-    configs = [resolve("adaptive", "digits", **given, init_dim=size, seed=size) for size in (5, 8)]
+    configs = [resolve("adaptive", "digits", **given, init_dim=size, seed=size, shuffle=size > 5) for size in (5, 8)]
     device = torch.device("cpu")
     lone, joint = ([Trainer(config, data, device) for config in configs] for _ in range(2))
     for epoch in (1, 2):
@@ -121,3 +121,6 @@ def test_what_can_be_trained_together() -> None:
     assert stack_key(one) != stack_key(resolve("adaptive", "digits", beta=4.0))
     assert stack_key(one) != stack_key(resolve("adaptive", "digits", limit=500))
     assert stack_key(resolve("adaptive", "sprites")) is None
+    assert stack_key(resolve("adaptive", "digits", shuffle=False, rule="authors")) == stack_key(one)
+    assert stack_key(resolve("adaptive", "digits", posterior="softmax")) is None
+    assert stack_key(resolve("adaptive", "digits", shrunk_layers="frozen")) is None

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aldvae.compression.registry import rule_class
-from aldvae.compression.rules import METRICS, Decision, Observation, PaperRule, slope
+from aldvae.compression.rules import METRICS, AuthorsRule, Decision, Observation, PaperRule, rise, slope
 from aldvae.errors import ConfigError
 
 Curves = Mapping[str, Callable[[int], float]]
@@ -159,6 +159,63 @@ def test_senseless_settings_name_their_option(setting: str, value: int) -> None:
 def test_a_threshold_that_is_no_number_is_refused() -> None:
     with pytest.raises(ConfigError, match="--threshold-silhouette"):
         PaperRule(thresholds={"silhouette": float("nan")})
+
+
+RISING: Curves = dict.fromkeys(METRICS, float)
+
+
+def test_the_authors_slow_down_compares_two_means() -> None:
+    # Drops after epoch 10 and rises from there: its slope is above zero long before its mean is.
+    curves = {**FALLING, "silhouette": lambda e: -float(e) if e <= 10 else e - 40.0}
+    slowed = [[d.epoch for d in replay(PaperRule(slow_down=how), curves, 60) if d.slowed] for how in ("slope", "means")]
+    assert slowed == [[20], [30]]
+
+
+def test_two_means_take_two_windows() -> None:
+    curves = {**RISING, "recon_loss": lambda e: -float(e)}
+    assert [d.epoch for d in replay(PaperRule(slow_down="means"), curves, 40) if d.slowed] == [20]
+    assert [d.epoch for d in replay(PaperRule(slow_down="means", slow_window=7), curves, 40) if d.slowed] == [15]
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=20, max_size=20))
+def test_rise_is_the_difference_of_two_means(values: list[float]) -> None:
+    history = tuple(Observation(e, {"silhouette": v}) for e, v in enumerate(values, start=1))
+    assert rise(history, "silhouette", 19, 8) == pytest.approx(np.mean(values[11:19]) - np.mean(values[3:11]), abs=1e-9)
+    assert rise(history, "silhouette", 15, 8) is None
+
+
+def test_the_authors_stop_leaves_out_the_newest_epoch() -> None:
+    falls_at_last: Curves = dict.fromkeys(METRICS, lambda e: float(e) if e < 20 else -1000.0)
+    always, slow = (replay(PaperRule(stopping=how), falls_at_last, 20)[-1] for how in ("always", "slow"))
+    assert not always.stop
+    assert slow.stop
+    assert set(slow.slopes.values()) == {1.0}
+    assert "over 19 epochs" in slow.reason
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=25, max_size=25))
+def test_the_authors_slopes_are_over_one_epoch_less(values: list[float]) -> None:
+    decision = replay(PaperRule(stopping="slow"), dict.fromkeys(METRICS, lambda e: values[e - 1]), 25)[-1]
+    expected = np.polyfit(np.arange(6, 25), values[5:24], 1)[0]
+    assert list(decision.slopes.values()) == pytest.approx([expected] * 4, abs=1e-6)
+
+
+def test_the_authors_rule_stops_in_the_slow_phase_only() -> None:
+    # The decision at epoch 20 slows down; only those after it may stop.
+    decisions = replay(AuthorsRule(), RISING, 40)
+    assert [d.epoch for d in decisions if d.slowed] == [20]
+    assert next(d.epoch for d in decisions if d.stop) == 25
+    assert next(d.epoch for d in replay(PaperRule(), RISING, 40) if d.stop) == 20
+    always_fast = replay(AuthorsRule(slow_window=50), RISING, 60)
+    assert not any(d.stop or d.slowed for d in always_fast)
+    assert always_fast[-1].reason == "above all thresholds, but not yet slowed down"
+
+
+def test_the_rule_called_authors_is_the_papers_with_both_options() -> None:
+    assert rule_class("authors") is AuthorsRule
+    same = PaperRule(slow_down="means", stopping="slow")
+    for curves in (FALLING, RISING, turning(30)):
+        assert replay(AuthorsRule(), curves, 60) == replay(same, curves, 60)
 
 
 def test_unknown_rule_names_the_nearest() -> None:

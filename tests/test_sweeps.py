@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from aldvae.config import resolve
 from aldvae.errors import ConfigError
 from aldvae.execution import Execution, Schedule, share_of_cores
 from aldvae.plans import PlanError, load_plan
-from aldvae.protocol import PROTOCOLS
+from aldvae.protocol import DIFFERENCES, PROTOCOLS
 from aldvae.sweeps import distinct, numbers, sweep
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -183,6 +184,11 @@ def test_a_plan_is_its_sweeps_in_one_list(tmp_path: Path) -> None:
         ("[[sweep]]\nkind = 'grid'", "--datasets must be a list of names"),
         ("[[sweep]]\nkind = 'grid'\ndatasets = ['mnits']", "sweep 1: --dataset mnits .* did you mean mnist"),
         ("[[sweep]]\nkind = 'seeds'\ndatasets = ['digits']\nseeds = '3-1'", "sweep 1: --seeds has a range"),
+        ("[[sweep]]\nkind = 'seeds'\nprotocol = 3\ndatasets = ['digits']", "--protocol is 3, not of type str"),
+        (
+            "[[sweep]]\nkind = 'seeds'\nprotocol = 'author'\ndatasets = ['digits']",
+            "sweep 1: --protocol author is not known; did you mean authors",
+        ),
         ("name = 'x'\n[[sweep]]\nkind = 'seeds'\ndatasets = ['digits']", "name is not known"),
         (
             "[defaults]\nsteps = 3\n[[sweep]]\nkind = 'seeds'\ndatasets = ['digits']",
@@ -193,6 +199,34 @@ def test_a_plan_is_its_sweeps_in_one_list(tmp_path: Path) -> None:
 def test_a_senseless_plan_names_the_place(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(PlanError, match=said):
         load_plan(plan(tmp_path, text)).runs(Execution())
+
+
+def test_a_plan_may_follow_the_authors_protocol(tmp_path: Path) -> None:
+    path = plan(
+        tmp_path,
+        """
+        [defaults]
+        protocol = "authors"
+        seeds = [0]
+        [[sweep]]
+        kind = "grid"
+        datasets = ["mnist"]
+        dims = [8]
+        [[sweep]]
+        kind = "seeds"
+        datasets = ["mnist"]
+        posterior = "gaussian"
+        [[sweep]]
+        kind = "seeds"
+        datasets = ["mnist"]
+        protocol = "paper"
+        """,
+    )
+    assert [job.config for job in load_plan(path).runs(Execution()).jobs] == [
+        resolve("fixed", "mnist", init_dim=8, protocol="authors"),
+        resolve("adaptive", "mnist", protocol="authors", posterior="gaussian"),
+        resolve("adaptive", "mnist"),
+    ]
 
 
 def test_a_plan_that_is_not_there(tmp_path: Path) -> None:
@@ -216,3 +250,17 @@ def test_the_papers_plan_is_the_papers() -> None:
         assert {run.epochs for run in mine} == {PROTOCOLS[dataset].epochs}
         assert {run.seed for run in mine} == set(range(5))
         assert len(mine) == 5 * (len(PROTOCOLS[dataset].grid) + 3 + 1)
+
+
+def test_the_study_switches_each_difference_alone() -> None:
+    jobs = load_plan(EXPERIMENTS / "study.toml").runs(Execution(results_dir=Path("nowhere"))).jobs
+    same: dict[str, Any] = {"limit": 20_000, "epochs": 60, "init_dim": 64, "fid_features": "classifier"}
+    paper = resolve("adaptive", "mnist", **same)
+    mine = [job.config for job in jobs if job.config.dataset == "mnist" and job.config.seed == 0]
+    changed = [{k for k, v in run.to_json().items() if v != getattr(paper, k)} for run in mine]
+    everything = set(DIFFERENCES["authors"])
+    alone = everything - {"rule"} | {"slow_down", "stopping"}
+    assert [len(names) for names in changed[:9]] == [0, 1, 2, 1, 1, 1, 1, 1, 1]
+    assert set().union(*changed[1:9]) == alone
+    assert changed[9:] == [everything, everything - {"posterior"}]
+    assert len(jobs) == 4 * len(mine)

@@ -22,6 +22,7 @@ from matplotlib.image import imread
 import aldvae
 from aldvae.compression.compressor import Step
 from aldvae.config import RunConfig, resolve
+from aldvae.data import inputs
 from aldvae.errors import AldvaeError, BusyError, ConfigError, DivergedError
 from aldvae.execution import Execution
 from aldvae.figures.overview import draw_overview
@@ -396,9 +397,9 @@ def test_an_absent_device_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_parameter_moves_after_a_removal() -> None:
-    data = digits(200)
-    trainer = Trainer(tiny(), data, torch.device("cpu"))
+@pytest.mark.parametrize("shrunk_layers", ["trained", "frozen"])
+def test_every_parameter_that_is_not_frozen_moves_after_a_removal(shrunk_layers: str) -> None:
+    trainer = Trainer(tiny(shrunk_layers=shrunk_layers), digits(200), torch.device("cpu"))
     trainer.train_epoch(1)
     assert trainer.compressor is not None
     for epoch in range(2):
@@ -406,7 +407,61 @@ def test_every_parameter_moves_after_a_removal() -> None:
     assert trainer.model.latent_dim == 9
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer.train_epoch(2)
-    assert all(not torch.equal(p, before[name]) for name, p in trainer.model.named_parameters())
+    still = {name for name, p in trainer.model.named_parameters() if torch.equal(p, before[name])}
+    held = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    shrunk = {f"{layer}.{part}" for layer in ("mu", "log_var", "reader") for part in ("weight", "bias")}
+    assert still == (shrunk if shrunk_layers == "frozen" else set())
+    assert held == {id(p) for name, p in trainer.model.named_parameters() if name not in still}
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_the_training_images_come_in_a_new_order_each_epoch_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, shuffle: bool
+) -> None:
+    data, seen, step = digits(200), list[torch.Tensor](), Trainer._step
+
+    def watched(trainer: Trainer, x: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+        seen.append(x)
+        return step(trainer, x, random)
+
+    monkeypatch.setattr(Trainer, "_step", watched)
+    trainer = Trainer(tiny(shuffle=shuffle), data, torch.device("cpu"))
+    for epoch in (1, 2):
+        trainer.train_epoch(epoch)
+    first, second = torch.cat(seen).split(len(data.train))
+    expected = inputs(data.train.x)
+    assert torch.equal(first, expected) == torch.equal(first, second) == (not shuffle)
+    assert torch.equal(first.flatten(1).unique(dim=0), expected.flatten(1).unique(dim=0))
+
+
+AUTHORS: dict[str, Any] = {"protocol": "authors", "silhouette_samples": 50, "fid_samples": 50}
+
+
+def test_a_run_of_the_authors_protocol_resumes_and_leaves_its_model(tmp_path: Path) -> None:
+    config = tiny(**AUTHORS)
+    whole = run(config, Execution(results_dir=tmp_path / "whole"))
+    for after in (1, 3):
+        place = tmp_path / str(after)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, Execution(results_dir=place), Interrupt(after))
+        resumed = run(config, Execution(results_dir=place))
+        assert contents(resumed.path) == contents(whole.path)
+        assert (resumed.path / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
+    assert whole.summary["rule"] == "authors"
+    model = aldvae.load(whole.path)
+    _, log_var = model.encode(inputs(digits(200).validation.x))
+    torch.testing.assert_close(torch.exp(0.5 * log_var).sum(1), torch.ones(len(log_var)))
+    assert log_var.shape[1] == whole.summary["latent_dim"] == 4
+
+
+def test_the_authors_protocol_asks_for_classes(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(200, 6)))
+    execution = Execution(results_dir=tmp_path / "runs", own_data=tmp_path / "x.npy")
+    given = {**AUTHORS, "clusters": 3, "validation": 0.4}
+    config = resolve("adaptive", str(tmp_path / "x.npy"), execution, **given)
+    with pytest.raises(ConfigError, match="--silhouette-groups classes needs labels"):
+        run(config, execution)
+    assert not execution.results_dir.exists()
 
 
 REAL: dict[str, dict[str, Any]] = {
@@ -440,6 +495,7 @@ def test_every_network_shrinks_from_a_hundred_to_two(tmp_path: Path, network: st
     np.save(tmp_path / "x.npy", x)
     given: dict[str, Any] = {
         "epochs": 12,
+        "rule": "paper",
         "patience": 1,
         "step": 9,
         "validation": 0.4,

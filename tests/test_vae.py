@@ -4,15 +4,19 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import distributions
 from torch.distributions import Normal, kl_divergence
 
 from aldvae.compression.pruning import remove_neurons
 from aldvae.config import LIKELIHOODS as LIKELIHOOD_NAMES
 from aldvae.config import NETWORKS as NETWORK_NAMES
+from aldvae.config import POSTERIORS as POSTERIOR_NAMES
 from aldvae.errors import ConfigError
 from aldvae.models import NETWORKS, build_vae
 from aldvae.models.likelihood import LIKELIHOODS, Bernoulli, Gaussian
+from aldvae.models.posterior import POSTERIORS, softmax
 from aldvae.models.vae import kl_divergence as kl
 
 SHAPES = {"mlp": (12,), "conv": (3, 16, 16), "video": (3, 4, 8, 8)}
@@ -21,6 +25,7 @@ SHAPES = {"mlp": (12,), "conv": (3, 16, 16), "video": (3, 4, 8, 8)}
 def test_networks_and_likelihoods_are_those_of_the_options() -> None:
     assert tuple(NETWORKS) == tuple(SHAPES) == NETWORK_NAMES
     assert tuple(LIKELIHOODS) == LIKELIHOOD_NAMES
+    assert tuple(POSTERIORS) == POSTERIOR_NAMES
 
 
 def test_kl_is_that_of_torch_distributions() -> None:
@@ -28,6 +33,17 @@ def test_kl_is_that_of_torch_distributions() -> None:
     expected = kl_divergence(Normal(mu, torch.exp(0.5 * log_var)), Normal(0.0, 1.0))
     torch.testing.assert_close(kl(mu, log_var), expected)
     assert torch.equal(kl(torch.zeros(1, 2), torch.zeros(1, 2)), torch.zeros(1, 2))
+
+
+@given(st.lists(st.lists(st.floats(-10, 10), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_the_scales_of_a_softmax_posterior_are_its_softmax(written: list[list[float]]) -> None:
+    scores = torch.tensor(written)
+    mu, scale = scores.flip(1), scores.softmax(1)
+    log_var = softmax(scores)
+    torch.testing.assert_close(torch.exp(0.5 * log_var).sum(1), torch.ones(len(scores)))
+    torch.testing.assert_close(torch.exp(0.5 * log_var), scale, atol=1e-6, rtol=1e-4)
+    expected = kl_divergence(Normal(mu, scale), Normal(0.0, 1.0))
+    torch.testing.assert_close(kl(mu, log_var), expected, atol=1e-3, rtol=1e-4)
 
 
 def test_recon_loss_is_the_negative_log_likelihood() -> None:
@@ -93,10 +109,11 @@ def test_the_mnist_network_is_the_papers() -> None:
     assert shapes == [(400, 784), (400, 400), (20, 400), (20, 400), (400, 20), (400, 400), (784, 400)]
 
 
+@pytest.mark.parametrize("posterior", POSTERIOR_NAMES)
 @pytest.mark.parametrize("likelihood", LIKELIHOOD_NAMES)
 @pytest.mark.parametrize(("network", "shape"), SHAPES.items())
-def test_samples_follow_the_noise(network: str, shape: tuple[int, ...], likelihood: str) -> None:
-    model = build_vae(shape, 3, network=network, likelihood=likelihood).eval()
+def test_samples_follow_the_noise(network: str, shape: tuple[int, ...], likelihood: str, posterior: str) -> None:
+    model = build_vae(shape, 3, network=network, likelihood=likelihood, posterior=posterior).eval()
     x, noise = torch.rand(4, *shape), torch.randn(4, 3)
     out = model(x, noise)
     assert out.decoded.shape == x.shape
@@ -113,3 +130,13 @@ def test_a_removal_leaves_what_is_kept(network: str, shape: tuple[int, ...]) -> 
     keep = [0, 2, 3, 5]
     torch.testing.assert_close(model.encode(x), (mu[:, keep], log_var[:, keep]))
     assert model.decode(torch.randn(3, 4)).shape == x.shape
+
+
+def test_a_removal_shares_the_scale_among_what_is_kept() -> None:
+    model, x = build_vae((12,), 6, network="mlp", posterior="softmax"), torch.rand(3, 12)
+    mu, log_var = model.encode(x)
+    remove_neurons([model.mu, model.log_var], [model.reader], [1, 4])
+    kept_mu, kept_log_var = model.encode(x)
+    scale, kept_scale = torch.exp(0.5 * log_var)[:, [0, 2, 3, 5]], torch.exp(0.5 * kept_log_var)
+    torch.testing.assert_close(kept_mu, mu[:, [0, 2, 3, 5]])
+    torch.testing.assert_close(kept_scale, scale / scale.sum(1, keepdim=True))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from aldvae.compression.pruning import latent_size, linear_layers, remove_neurons
+from aldvae.compression.pruning import freeze, latent_size, linear_layers, remove_neurons
 from aldvae.compression.robust import RobustRule
 from aldvae.compression.rules import Decision, PaperRule, Rule
 from aldvae.compression.selection import selection
@@ -55,8 +55,9 @@ class Compressor:
     which stops on all four metrics above); `select` which neurons go: ``random`` (the paper), ``kl`` (needs `kl` at
     every step) or ``last``. `RobustRule` needs `recon_loss` and `kl` alone, no labels, and goes by ``kl``; it may undo
     a removal, and needs the `optimizer` for that. With `stop=False` compression goes on down to the rule's smallest
-    size, and `stop_epoch` still tells where the rule would have stopped. Give the number of `epochs` if you know it: at
-    the last one nothing is removed, since no training would follow.
+    size, and `stop_epoch` still tells where the rule would have stopped. With `freeze=True` heads and readers are not
+    trained from the first removal on (the authors' code), and the optimiser no longer holds them. Give the number of
+    `epochs` if you know it: at the last one nothing is removed, since no training would follow.
 
     Raises `TypeError` or `ValueError` when the layers do not fit together, `ConfigError` for an unknown `select`.
     """
@@ -71,6 +72,7 @@ class Compressor:
         select: str | None = None,
         seed: int = 0,
         stop: bool = True,
+        freeze: bool = False,
         epochs: int | None = None,
     ) -> None:
         """See the class."""
@@ -79,12 +81,10 @@ class Compressor:
         robust = isinstance(self.rule, RobustRule)
         self.select = select or ("kl" if robust else "random")
         self._selection = selection(self.select)
-        if robust and (self.select != "kl" or optimizer is None):
-            raise ConfigError(
-                "rule", "robust goes by select='kl', and undoes a step too far with the optimizer; give it"
-            )
+        if robust and (self.select != "kl" or optimizer is None or freeze):
+            raise ConfigError("rule", "robust takes select='kl', the optimizer (to undo), and no freeze")
         self.seed = seed
-        self.stop, self.epochs = stop, epochs
+        self.stop, self.freeze, self.epochs = stop, freeze, epochs
         self.epoch = 0
         self.neurons = list(range(latent_size(self.heads, self.readers)))
         self.stop_epoch: int | None = None
@@ -140,7 +140,7 @@ class Compressor:
         if decision.trial:
             snapshot = Snapshot.take([*self.heads, *self.readers], self.optimizer)
             self._before = _Before(snapshot, list(self.neurons), kl or [])
-        remove_neurons(self.heads, self.readers, positions, self.optimizer)
+        self._shrink(positions)
         gone = tuple(self.neurons[position] for position in positions)
         self.neurons = [neuron for neuron in self.neurons if neuron not in gone]
         return Step(self.latent_dim, decision, tuple(positions), gone)
@@ -151,6 +151,11 @@ class Compressor:
         self._before.snapshot.bring_back([*self.heads, *self.readers], self.optimizer)
         self.neurons = list(self._before.neurons)
         return self._before.kl
+
+    def _shrink(self, positions: list[int]) -> None:
+        remove_neurons(self.heads, self.readers, positions, self.optimizer)
+        if self.freeze and positions:
+            freeze([*self.heads, *self.readers], self.optimizer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state: plain numbers and lists, and tensors to undo to while a removal is on trial."""
@@ -170,7 +175,7 @@ class Compressor:
         shapes fit from here on.
         """
         gone = [position for position, neuron in enumerate(self.neurons) if neuron not in set(state["neurons"])]
-        remove_neurons(self.heads, self.readers, gone, self.optimizer)
+        self._shrink(gone)
         self.epoch, self.neurons = state["epoch"], list(state["neurons"])
         self.stop_epoch, self.stop_latent_dim = state["stop_epoch"], state["stop_latent_dim"]
         self._state = self.rule.restore(state["rule"])

@@ -77,6 +77,19 @@ def remove_neurons(
         layer.out_features, layer.in_features = layer.weight.shape
 
 
+def freeze(layers: Iterable[nn.Module], optimizer: torch.optim.Optimizer | None = None) -> None:
+    """End the training of `layers`, in place: their parameters ask for no gradient, and `optimizer` forgets them."""
+    frozen = {id(parameter): parameter for layer in layers for parameter in layer.parameters()}
+    for parameter in frozen.values():
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    for group in optimizer.param_groups if optimizer is not None else []:
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in frozen]
+    if optimizer is not None:
+        for parameter in frozen.values():
+            optimizer.state.pop(parameter, None)
+
+
 Cut = tuple[nn.Linear, str, int, Tensor]
 
 

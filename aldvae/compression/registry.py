@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from aldvae.compression.robust import RobustRule
-from aldvae.compression.rules import PaperRule
+from aldvae.compression.rules import AuthorsRule, PaperRule
 from aldvae.errors import unknown_name
 
-RULES: dict[str, type[PaperRule] | type[RobustRule]] = {"paper": PaperRule, "robust": RobustRule}
+RULES: dict[str, type[PaperRule] | type[RobustRule]] = {
+    "paper": PaperRule,
+    "authors": AuthorsRule,
+    "robust": RobustRule,
+}
 
 # What a rule usually comes with, where that is not the paper's.
 USUAL: dict[str, dict[str, Any]] = {"robust": {"select": "kl", "patience": RobustRule.patience}}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import linear_regression
+from statistics import fmean, linear_regression
 from typing import Any, Protocol, TypeVar
 
-from aldvae.errors import ConfigError
+from aldvae.errors import ConfigError, unknown_name
 
+SLOW_DOWN = ("slope", "means")
+STOPPING = ("always", "slow")
 METRICS = ("recon_loss", "silhouette", "fid_recon", "fid_gen")
 SMALLEST_DIM = 2
 
@@ -92,6 +94,11 @@ class PaperRule:
     others stop before these get worse, and favour reconstruction; ``-inf`` lets a metric pass always. All of these
     metrics must be given at every epoch.
 
+    Two options follow the authors' code instead (see `AuthorsRule`). `slow_down` ``"means"``: slow down where the mean
+    Silhouette score over the last `slow_window` epochs is above that over the `slow_window` before. `stopping`
+    ``"slow"``: stop only after an earlier decision has slowed the removal down, on slopes that leave out the newest
+    epoch, over ``window - 1``.
+
     Raises `ConfigError` (a `ValueError`) naming the setting that makes no sense.
     """
 
@@ -102,12 +109,18 @@ class PaperRule:
     slow_step: int = 1
     min_dim: int = SMALLEST_DIM
     thresholds: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(METRICS, 0.0))
+    slow_down: str = "slope"
+    stopping: str = "always"
 
     def __post_init__(self) -> None:
         """Refuse settings that make no sense."""
+        for option, known in (("slow_down", SLOW_DOWN), ("stopping", STOPPING)):
+            if getattr(self, option) not in known:
+                raise unknown_name(option, getattr(self, option), list(known))
         smallest = {
             "patience": 1,
-            "window": 2,
+            # A slope takes two epochs, beside one that is left out.
+            "window": 2 + self.window - self.stop_window,
             "slow_window": 2,
             "step": 1,
             "slow_step": 1,
@@ -119,6 +132,11 @@ class PaperRule:
         for name, threshold in self.thresholds.items():
             if threshold != threshold:
                 raise ConfigError(f"threshold_{name}", "must be a number, not nan")
+
+    @property
+    def stop_window(self) -> int:
+        """The number of epochs behind the slopes that stop."""
+        return self.window - 1 if self.stopping == "slow" else self.window
 
     def init(self) -> RuleState:
         """Return the state before the first epoch."""
@@ -155,13 +173,16 @@ class PaperRule:
         return self._decide(state, epoch, latent_dim)
 
     def _decide(self, state: RuleState, epoch: int, latent_dim: int) -> tuple[RuleState, Decision]:
+        last = epoch - (self.window - self.stop_window)
         slopes = {
             name: value
             for name in self.thresholds
-            if (value := slope(state.history, name, epoch, self.window)) is not None
+            if (value := slope(state.history, name, last, self.stop_window)) is not None
         }
-        stop = len(slopes) == len(self.thresholds) and all(slopes[m] > t for m, t in self.thresholds.items())
-        trend = slope(state.history, "silhouette", epoch, self.slow_window)
+        above = len(slopes) == len(self.thresholds) and all(slopes[m] > t for m, t in self.thresholds.items())
+        stop = above and (state.slow or self.stopping == "always")
+        change = slope if self.slow_down == "slope" else rise
+        trend = change(state.history, "silhouette", epoch, self.slow_window)
         slowed = not stop and not state.slow and trend is not None and trend > 0
         state = replace(state, slow=state.slow or slowed)
         remove = min(self.slow_step if state.slow else self.step, max(latent_dim - self.min_dim, 0))
@@ -172,15 +193,25 @@ class PaperRule:
 
     def _reason(self, stop: bool, slowed: bool, remove: int, slopes: Mapping[str, float], trend: float | None) -> str:
         if stop:
-            return f"the slopes of {', '.join(self.thresholds)} over {self.window} epochs are above their thresholds"
+            names = ", ".join(self.thresholds)
+            return f"the slopes of {names} over {self.stop_window} epochs are above their thresholds"
         if remove == 0:
             return f"at the smallest size, {self.min_dim}"
         if slowed:
-            return f"the Silhouette score rises by {trend:.3g} an epoch over {self.slow_window}: one step is {remove}"
+            by = f"{trend:.3g} an epoch" if self.slow_down == "slope" else f"{trend:.3g} on average"
+            return f"the Silhouette score rises by {by} over {self.slow_window}: one step is {remove}"
         if len(slopes) < len(self.thresholds):
             return f"fewer than {self.window} epochs so far"
         held = [name for name, threshold in self.thresholds.items() if slopes[name] <= threshold]
-        return f"not above threshold: {', '.join(held)}"
+        return f"not above threshold: {', '.join(held)}" if held else "above all thresholds, but not yet slowed down"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuthorsRule(PaperRule):
+    """The rule as the paper's authors coded it, which decides otherwise than their text; see `PaperRule`."""
+
+    slow_down: str = "means"
+    stopping: str = "slow"
 
 
 def slope(history: tuple[Observation, ...], metric: str, epoch: int, window: int) -> float | None:
@@ -191,7 +222,21 @@ def slope(history: tuple[Observation, ...], metric: str, epoch: int, window: int
     """
     if epoch < window:
         return None
-    recent = [seen for seen in history if seen.epoch > epoch - window and metric in seen.metrics]
-    if len(recent) < 2:
+    recent = _measured(history, metric, epoch, window)
+    return linear_regression(list(recent), list(recent.values())).slope if len(recent) > 1 else None
+
+
+def rise(history: tuple[Observation, ...], metric: str, epoch: int, window: int) -> float | None:
+    """Return the mean of `metric` over the `window` epochs up to `epoch`, less that over the `window` before them.
+
+    None before epoch ``2 * window``, and where the metric was not measured in one of the two.
+    """
+    if epoch < 2 * window:
         return None
-    return linear_regression([seen.epoch for seen in recent], [seen.metrics[metric] for seen in recent]).slope
+    new, old = (_measured(history, metric, last, window).values() for last in (epoch, epoch - window))
+    return fmean(new) - fmean(old) if new and old else None
+
+
+def _measured(history: tuple[Observation, ...], metric: str, epoch: int, window: int) -> dict[int, float]:
+    recent = (seen for seen in history if epoch - window < seen.epoch <= epoch)
+    return {seen.epoch: seen.metrics[metric] for seen in recent if metric in seen.metrics}

@@ -20,7 +20,7 @@ FILE = "model.safetensors"
 
 def network_settings(config: RunConfig) -> dict[str, Any]:
     """Return the settings of `config` that `build_vae` takes."""
-    names = ("network", "hidden_dim", "channels", "likelihood")
+    names = ("network", "hidden_dim", "channels", "likelihood", "posterior")
     return {name: getattr(config, name) for name in names}
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aldvae.models.likelihood import Likelihood
+from aldvae.models.posterior import Posterior, gaussian
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,12 @@ class VAE(nn.Module):
     """A VAE with a diagonal Gaussian posterior and a standard normal prior (the paper, section 3.2).
 
     The latent vector is written by the heads `mu` and `log_var` and read by `reader` alone; these three linear layers
-    are what a removal of latent neurons shrinks.
+    are what a removal of latent neurons shrinks. `posterior` turns what the second head writes into log-variances.
     """
 
-    def __init__(self, network: Network, latent_dim: int, likelihood: Likelihood) -> None:
+    def __init__(
+        self, network: Network, latent_dim: int, likelihood: Likelihood, posterior: Posterior = gaussian
+    ) -> None:
         """Put heads and reader of size `latent_dim` around `network`."""
         super().__init__()
         self.encoder = network.encoder
@@ -50,7 +53,7 @@ class VAE(nn.Module):
         self.log_var = nn.Linear(network.encoder_dim, latent_dim)
         self.reader = nn.Linear(latent_dim, network.decoder_dim)
         self.decoder = network.decoder
-        self.likelihood = likelihood
+        self.likelihood, self.posterior = likelihood, posterior
         self.register_buffer("input_mean", None)
         self.register_buffer("input_scale", None)
 
@@ -80,7 +83,7 @@ class VAE(nn.Module):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map x (B, *shape) to the posterior's mean and log-variance, each (B, n_z)."""
         features = self.encoder(x)
-        return self.mu(features), self.log_var(features)
+        return self.mu(features), self.posterior(self.log_var(features))
 
     def decode(self, z: Tensor) -> Tensor:
         """Map z (B, n_z) to what the likelihood interprets, (B, *shape)."""
