@@ -156,10 +156,11 @@ class RobustRule:
             return Decision(epoch, latent_dim, remove=latent_dim - keep, stop=True, reason=f"{told}, which has settled")
         # Training wakes dimensions up one after another: none go while it does, never more than half at once, and
         # as many spares stay as there are dimensions at work, and two.
-        before = [seen.paying for seen in state.history if seen.age == state.history[-1].age - self.patience]
-        if not before or before[0] < state.history[-1].paying:
-            return Decision(epoch, latent_dim, reason=f"{told}, and more wake up")
-        keep = max(2 * state.history[-1].paying + 2, ceil(latent_dim / 2), state.too_small + 1)
+        now = state.history[-1]
+        before = next((seen for seen in state.history if seen.age == now.age - self.patience), None)
+        if before is None or now.paying > before.paying or now.rate > (1 + TOLERANCE) * before.rate:
+            return Decision(epoch, latent_dim, reason=f"{told}, and they still take up more")
+        keep = max(2 * now.paying + 2, ceil(latent_dim / 2), state.too_small + 1)
         return Decision(epoch, latent_dim, remove=max(latent_dim - keep, 0), reason=told)
 
     def _settled(self, state: RobustState) -> int | None:
