@@ -31,9 +31,8 @@ def report(seconds: Mapping[str, float], against: str) -> None:
 
 def roofline(seconds: Mapping[str, float], way: str, floor: str) -> None:
     """Print what share of the rate of `floor`, which the hardware cannot do faster, `way` reaches."""
-    print(
-        f"roofline: {floor} in {seconds[floor]:.4f} s, of whose rate {way} reaches {seconds[floor] / seconds[way]:.0%}"
-    )
+    share = seconds[floor] / seconds[way]
+    print(f"roofline: {floor} in {seconds[floor]:.4f} s; {way} reaches {share:.0%} of that rate")
 
 
 def machine() -> str:
