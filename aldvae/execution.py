@@ -70,7 +70,7 @@ class Schedule:
     population: str = setting(
         "Sweep",
         "Runs of one dataset and network to train as one stack: a number, off, or auto, which is as many as fit on an "
-        "NVIDIA GPU, where small networks leave most of it idle, and off on a CPU, where a stack gains nothing.",
+        "NVIDIA GPU, where one small network is too little work, and off on a CPU, where a stack gains nothing.",
         "auto",
     )
     gpus_per_run: float | None = setting("Sweep", "On Ray, GPUs for one run; 0.5 lets two runs share one.", None)
