@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import torch
+from torch import Tensor
 
 from aldvae.errors import ConfigError
 
@@ -26,6 +27,16 @@ def pick_device(name: str) -> torch.device:
     elif name not in ("cpu", "mps"):
         raise ConfigError("device", f"{name} is not known (there are: auto, cpu, cuda, cuda:N, mps)")
     return torch.device(name)
+
+
+def doubles(device: torch.device) -> torch.device:
+    """Return where numbers on `device` become float64: there, but for Apple's GPUs, which have none, on the CPU."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def double(x: Tensor) -> Tensor:
+    """Return `x` as float64, where `doubles` says."""
+    return x.to(doubles(x.device)).double()
 
 
 def spread(name: str, worker: int) -> str:

@@ -15,6 +15,7 @@ from aldvae.progress import SweepDisplay
 from aldvae.results import Result, read_result, read_results
 from aldvae.scheduler import Scheduler
 from aldvae.show import print_table
+from aldvae.stacks import stack_size
 from aldvae.sweeps import Job, Runs
 
 
@@ -63,7 +64,10 @@ def drive(runs: Callable[[], Runs], execution: Execution, schedule: Schedule) ->
         while not interrupted and (left := _left(planned.jobs, execution, tried)):
             done, pace = len(planned.jobs) - len(left), _pace(execution)
             with SweepDisplay(left, done, pace, executor.slots) as display:
-                scheduler = Scheduler(executor, execution.results_dir, display, schedule.population)
+                population = stack_size(schedule, execution, len(left), executor.slots)
+                if population > 1:
+                    display.note(f"up to {population} runs are trained as one stack; --population off: each alone")
+                scheduler = Scheduler(executor, execution.results_dir, display, population)
                 scheduler.run(left)
             tried |= {job.config.name for job in left}
             failed += sum(end.state is State.FAILED for end in scheduler.ends.values())

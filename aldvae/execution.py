@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +67,12 @@ class Schedule:
     jobs: int | None = setting("Sweep", "Runs at a time; without it 1, on Ray as many as fit.", None)
     executor: str = setting("Sweep", "local (processes of this machine) or ray.", "local")
     ray_address: str | None = setting("Sweep", "The Ray cluster's address, or auto for the one of this node.", None)
-    population: int | None = setting("Sweep", "Train so many runs of one dataset and network as one stack.", None)
+    population: str = setting(
+        "Sweep",
+        "Runs of one dataset and network to train as one stack: a number, off, or auto, which is as many as fit on an "
+        "NVIDIA GPU, where one small network is too little work, and off on a CPU, where a stack gains nothing.",
+        "auto",
+    )
     gpus_per_run: float | None = setting("Sweep", "On Ray, GPUs for one run; 0.5 lets two runs share one.", None)
 
     def __post_init__(self) -> None:
@@ -75,16 +81,20 @@ class Schedule:
             raise unknown_name("executor", self.executor, list(EXECUTORS))
         if self.jobs is not None and not 1 <= self.jobs <= 1024:
             raise ConfigError("jobs", f"must be 1 to 1024, not {self.jobs}")
-        if self.population is not None and not 1 <= self.population <= 1024:
-            raise ConfigError("population", f"must be 1 to 1024, not {self.population}")
-        if self.population is not None and self.executor != "local":
-            raise ConfigError("population", "means nothing without --executor local; leave it out")
+        if self.population not in ("auto", "off"):
+            self._check_population()
         if self.executor != "ray":
             for name in ("ray_address", "gpus_per_run"):
                 if getattr(self, name) is not None:
                     raise ConfigError(name, "means nothing without --executor ray; leave it out")
         if self.gpus_per_run is not None and not 0 <= self.gpus_per_run <= 64:
             raise ConfigError("gpus_per_run", f"must be 0 to 64, not {self.gpus_per_run:g}")
+
+    def _check_population(self) -> None:
+        if not (re.fullmatch(r"\d{1,4}", self.population) and 1 <= int(self.population) <= 1024):
+            raise ConfigError("population", f"must be 1 to 1024, auto or off, not {self.population}")
+        if self.executor != "local":
+            raise ConfigError("population", "means nothing without --executor local; leave it out")
 
 
 def share_of_cores(jobs: int, threads: int | None) -> int | None:

@@ -65,7 +65,7 @@ def train_together(trainers: Sequence[Trainer], epoch: int) -> list[float]:
     totals = torch.zeros(len(trainers), device=device)
     for index in order.split(config.batch_size, dim=1):
         noise = stack.pad([_noise(t, index.shape[1], r) for t, r in zip(trainers, random, strict=True)])
-        losses = stack.step(inputs(samples[index.flatten()]).unflatten(0, index.shape), noise)
+        losses = stack.step(inputs(samples.index_select(0, index.flatten())).unflatten(0, index.shape), noise)
         totals += losses * index.shape[1]
     stack.give_back()
     return [float(total) for total in (totals / len(samples)).tolist()]

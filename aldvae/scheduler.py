@@ -40,11 +40,9 @@ class SweepObserver(Protocol):
 class Scheduler:
     """Does jobs on an executor; `ends` tells what became of each."""
 
-    def __init__(
-        self, executor: Executor, results_dir: Path, observer: SweepObserver, population: int | None = None
-    ) -> None:
+    def __init__(self, executor: Executor, results_dir: Path, observer: SweepObserver, population: int = 1) -> None:
         """Nothing is begun yet; up to `population` runs that can be stacked are handed out as one batch."""
-        self.population = population or 1
+        self.population = population
         self.executor, self.results_dir, self.observer = executor, results_dir, observer
         self.ends: dict[str, Ended] = {}
         self.interrupted = False

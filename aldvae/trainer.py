@@ -32,7 +32,7 @@ class Trainer:
     def __init__(self, config: RunConfig, data: Dataset, device: torch.device) -> None:
         """Make a fresh model; its weights depend on the seed alone, not on the device."""
         self.config, self.device = config, device
-        self.samples = data.train.x.to(device)
+        self.samples = data.train.on(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(config.seed, "weights"))
             self.model = build_vae(data.shape, config.init_dim, **network_settings(config))
@@ -72,7 +72,7 @@ class Trainer:
         random = generator(self.config.seed, "noise", epoch, self.device)
         total = torch.zeros((), device=self.device)
         for index in self.order(epoch).to(self.device).split(self.config.batch_size):
-            loss = self._step(inputs(self.samples[index]), random)
+            loss = self._step(inputs(self.samples.index_select(0, index)), random)
             total += loss * len(index)
         return float(total) / len(self.samples)
 

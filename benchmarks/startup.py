@@ -1,16 +1,17 @@
 """Seconds from the command to the first training step: `ALDVAE_DATA_DIR=... python benchmarks/startup.py`.
 
 Runs ``aldvae adaptive --dataset mnist --fid-features classifier`` in a process that ends at the optimiser's first step;
-the caches are warm after the first of the repetitions, which does not count.
+the caches are warm after the first of the repetitions, which does not count. What the hardware could do is a process
+that imports torch and nothing else.
 """
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
+
+from timing import medians, report, roofline
 
 REPETITIONS = 5
 # What a user's command does, but that it ends where training begins.
@@ -21,18 +22,27 @@ from aldvae.cli import main
 main()
 """
 
+FLOOR = "import torch"
+
+
+def python(code: str, *options: str) -> None:
+    """Run `code` in a process of its own."""
+    subprocess.run([sys.executable, "-c", code, *options], check=True, stderr=subprocess.DEVNULL)
+
+
+def command() -> None:
+    """Start a run of MNIST."""
+    with tempfile.TemporaryDirectory() as root:
+        python(CODE, "adaptive", "--dataset", "mnist", "--fid-features", "classifier", "--results-dir", root)
+
 
 def main() -> None:
     """Print the median."""
-    seconds = []
-    for _ in range(REPETITIONS + 1):
-        with tempfile.TemporaryDirectory() as root:
-            options = ["adaptive", "--dataset", "mnist", "--fid-features", "classifier", "--results-dir", root]
-            begin = time.monotonic()
-            subprocess.run([sys.executable, "-c", CODE, *options], check=True, stderr=subprocess.DEVNULL)
-            seconds.append(time.monotonic() - begin)
-    warm = sorted(seconds[1:])
-    print(f"first step after {statistics.median(warm):.2f} s (median of {len(warm)}; {warm[0]:.2f} to {warm[-1]:.2f})")
+    ways = {"command to first step": command, FLOOR: lambda: python("import torch")}
+    medians(ways, repetitions=1)
+    seconds = medians(ways, REPETITIONS)
+    report(seconds, FLOOR)
+    roofline(seconds, "command to first step", FLOOR)
 
 
 if __name__ == "__main__":

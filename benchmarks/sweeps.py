@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from timing import machine
+
 TINY = ["--limit", "300", "--epochs", "3", "--fid-samples", "80", "--silhouette-samples", "80", "--hidden-dim", "16"]
 
 
@@ -52,6 +54,7 @@ def overhead(runs: int) -> None:
     print(f"overhead: {(seconds - worked * (runs - 1) / runs) / (runs - 1):.3f} s a run")
     for share in (0.1, 0.5, 0.95):
         print(f"driver after {share:.0%}: {next(size for done, size in memory if done >= share * runs):.1f} MB")
+    print(f"roofline: nothing but training and metrics would be 0 s a run; {machine()}")
 
 
 def resident(pid: int) -> float:
@@ -79,6 +82,7 @@ def pairs(repetitions: int, epochs: int) -> None:
                 seconds.append(time.monotonic() - begin)
             ratios.append(seconds[1] / seconds[0])
             print(f"one run {seconds[0]:.1f} s, two at a time {seconds[1]:.1f} s: {ratios[-1]:.2f} times", flush=True)
+    print(f"roofline: two cores could do both in 1.00 times one run's time; {machine()}")
     print(f"median {statistics.median(ratios):.2f} times ({repetitions} pairs, {epochs} epochs)")
 
 

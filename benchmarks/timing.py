@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from datetime import date
+from pathlib import Path
 
 
 def medians(ways: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
@@ -19,6 +23,22 @@ def medians(ways: Mapping[str, Callable[[], object]], repetitions: int) -> dict[
 
 
 def report(seconds: Mapping[str, float], against: str) -> None:
-    """Print seconds, and how many times as fast as `against` each way is."""
+    """Print seconds, how many times as fast as `against` each way is, and the machine they are of."""
     for name, value in seconds.items():
-        print(f"{name:32} {value:9.4f} s  {seconds[against] / value:7.1f} x")
+        print(f"{name:32} {value:9.4f} s  {seconds[against] / value:7.2f} x")
+    print(machine())
+
+
+def roofline(seconds: Mapping[str, float], way: str, floor: str) -> None:
+    """Print what share of the rate of `floor`, which the hardware cannot do faster, `way` reaches."""
+    share = seconds[floor] / seconds[way]
+    print(f"roofline: {floor} in {seconds[floor]:.4f} s; {way} reaches {share:.0%} of that rate")
+
+
+def machine() -> str:
+    """Describe what ran this and when; busy is a load above the one of this process."""
+    told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name = re.search(r"model name\s*: (.*)", told)
+    load = os.getloadavg()[0]
+    busy = f", busy: load {load:.1f}" if load > 2 else ""
+    return f"on {date.today()}, {os.cpu_count()} cores of {name[1] if name else 'an unknown processor'}{busy}"

@@ -136,6 +136,8 @@ def test_help_names_every_option(cli: Cli, command: str, declared: tuple[type, .
         (["seeds", "--jobs=999", "--dry-run"], "--jobs 999 is more than"),
         (["seeds", "--executor=slurm"], "--executor slurm is not known"),
         (["seeds", "--population=0"], "--population must be 1"),
+        (["seeds", "--population=many"], "--population must be 1 to 1024, auto or off, not many"),
+        (["seeds", "--population=2", "--executor=ray"], "--population means nothing without --executor local"),
         (["sweep-init", "--init-dims=8,8"], "--init-dims lists a number twice"),
         (["run", "nowhere.toml"], "nowhere.toml cannot be read"),
         (["plot"], "--results-dir runs is not there"),

@@ -64,6 +64,13 @@ def test_closed_forms(n: int, d: int) -> None:
     assert distance(centred, 3 * centred) == pytest.approx(4 * trace, rel=1e-6)
 
 
+@pytest.mark.parametrize(("n", "d"), [(5, 9), (9, 5)])
+def test_statistics_stay_on_the_device_of_the_features(n: int, d: int) -> None:
+    # Nothing can be brought from this device to the CPU.
+    made = statistics(torch.empty(n, d, device="meta"))
+    assert {made.mean.device.type, made.factor.device.type} == {"meta"}
+
+
 def test_one_image_has_no_covariance() -> None:
     with pytest.raises(ValueError, match="2 images or more"):
         statistics(torch.zeros(1, 4))

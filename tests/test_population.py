@@ -115,6 +115,13 @@ def test_members_that_were_resumed_elsewhere_catch_up(tmp_path: Path) -> None:
     assert np.allclose(metrics["train_loss"], pd.read_csv(lone.path / "metrics.csv")["train_loss"], rtol=1e-4)
 
 
+def test_members_share_one_copy_of_the_samples_on_a_device() -> None:
+    data, device = digits(200), torch.device("meta")
+    assert data.train.on(device) is data.train.on(device)
+    assert data.train.on(device).device == device
+    assert data.train.on(torch.device("cpu")) is data.train.x
+
+
 def test_what_can_be_trained_together() -> None:
     one = resolve("adaptive", "digits", seed=0)
     assert stack_key(one) == stack_key(resolve("fixed", "digits", init_dim=4, seed=5))

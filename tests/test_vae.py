@@ -69,6 +69,12 @@ def test_the_scale_that_fits_best_is_learned() -> None:
     assert float(likelihood.log_scale.detach().exp()) == pytest.approx(0.3, rel=0.05)
 
 
+def test_convolutions_on_a_cpu_see_the_channels_of_a_pixel_together() -> None:
+    model = build_vae((3, 32, 32), 5, network="conv")
+    for maps in (model.encoder.get_submodule("0")(torch.rand(2, 3, 32, 32)), model.decode(torch.randn(2, 5))):
+        assert maps.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize(
     ("shape", "channels"), [((3, 64, 64), None), ((1, 28, 28), 8), ((3, 17, 45), 4), ((2, 16, 16), 4)]
 )

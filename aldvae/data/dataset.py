@@ -54,6 +54,16 @@ class Samples:
         return replace(self, x=self.x[chosen], labels=None if self.labels is None else self.labels[chosen])
 
     @cached_property
+    def _copies(self) -> dict[torch.device, Tensor]:
+        return {}
+
+    def on(self, device: torch.device) -> Tensor:
+        """Return `x` on `device`: one copy for all runs that look at these samples."""
+        if device not in self._copies:
+            self._copies[device] = self.x.to(device)
+        return self._copies[device]
+
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of the contents, equal for equal samples and labels wherever they come from."""
         digest = hashlib.sha256(str((tuple(self.x.shape), self.x.dtype)).encode())

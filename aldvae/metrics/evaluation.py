@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aldvae.config import RunConfig
 from aldvae.data.dataset import Samples, inputs
+from aldvae.devices import double, doubles
 from aldvae.errors import ConfigError, DivergedError
 from aldvae.files import rounded
 from aldvae.metrics.clustering import agreement, find_clusters, silhouette
@@ -74,7 +75,7 @@ class Evaluator:
         """
         check_samples(config, validation)
         self.config, self.features, self.device = config, features, device
-        self.samples = validation.x.to(device)
+        self.samples = validation.on(device)
         self.labels = None if validation.labels is None else validation.labels.numpy()
         self._chunk = max(1, min(1000, _CHUNK_NUMBERS // math.prod(validation.shape)))
         self.reference = None if features is None else self._reference(validation, features, cache_dir)
@@ -83,9 +84,10 @@ class Evaluator:
         # The samples' own hash stands for dataset, split and limit; the features' identity for their weights.
         first = validation.take(torch.arange(self.config.fid_samples))
         key = f"{features.identity}-{replace(first, labels=None).fingerprint}"
-        return cached_statistics(
+        kept = cached_statistics(
             cache_dir, key, lambda: statistics(features(inputs(self.samples[: self.config.fid_samples])))
         )
+        return kept.to(doubles(self.device))
 
     def evaluate(self, model: VAE, epoch: int) -> Evaluation:
         """Return the metrics of `model` after `epoch`; the model is left in the mode it was in."""
@@ -118,9 +120,8 @@ class Evaluator:
             if sum(map(len, kept)) < self.config.fid_samples:
                 kept.append(model.likelihood.mean(out.decoded))
         loss, kl, mu, log_var, z = (torch.cat(part) for part in zip(*parts, strict=True))
-        mean_kl = kl.cpu().double().mean(0)
         reconstructions = torch.cat(kept)[: self.config.fid_samples]
-        return Passed(float(loss.cpu().double().mean()), mean_kl, mu, log_var, z, reconstructions)
+        return Passed(float(double(loss).mean()), double(kl).mean(0), mu, log_var, z, reconstructions)
 
     def _clustering(self, passed: Passed, epoch: int) -> dict[str, float]:
         config = self.config

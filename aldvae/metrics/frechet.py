@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from aldvae.devices import double
 from aldvae.files import write_cached
 
 # Part of the cache's key: raise it whenever the statistics change.
@@ -24,11 +25,16 @@ class Statistics:
     mean: Tensor
     factor: Tensor
 
+    def to(self, device: torch.device) -> Statistics:
+        """Return them on `device`, which must know float64."""
+        return Statistics(self.mean.to(device), self.factor.to(device))
+
 
 def cached_statistics(cache_dir: Path, key: str, make: Callable[[], Statistics]) -> Statistics:
     """Return the statistics kept as `key` under `cache_dir`; `make` them where there are none or they are damaged.
 
-    `key` must name everything they depend on but this file. Safe with several processes: each writes the same.
+    They are on the CPU. `key` must name everything they depend on but this file. Safe with several processes: each
+    writes the same.
     """
     path = cache_dir / "statistics" / f"v{VERSION}-{key}.safetensors"
     try:
@@ -45,13 +51,13 @@ def statistics(features: Tensor) -> Statistics:
     """Return the statistics of `features` (N, D), N at least 2 (else `ValueError`).
 
     With no more images than features the centred features over sqrt(N - 1) are the factor; with more, the symmetric
-    square root of the covariance by its eigenvalues is, which is smaller.
+    square root of the covariance by its eigenvalues is, which is smaller. They stay on the features' device if it knows
+    float64.
     """
     n, d = features.shape
     if n < 2:
         raise ValueError(f"a covariance needs 2 images or more, not {n}")
-    # Apple's GPUs have no float64.
-    features = (features.cpu() if features.device.type == "mps" else features).double()
+    features = double(features)
     mean = features.mean(0)
     factor = (features - mean) / (n - 1) ** 0.5
     if n > d:
@@ -61,11 +67,10 @@ def statistics(features: Tensor) -> Statistics:
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
-    """Return |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2), never negative.
+    """Return |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2), never negative; `a` and `b` are on one device.
 
     The last trace is the nuclear norm of F1 F2^T: its squared singular values are the eigenvalues of S1 S2.
     """
-    a = Statistics(a.mean.to(b.mean.device), a.factor.to(b.factor.device))
     cross = torch.linalg.svdvals(a.factor @ b.factor.T).sum()
     value = (a.mean - b.mean).square().sum() + a.factor.square().sum() + b.factor.square().sum() - 2 * cross
     return max(float(value), 0.0)

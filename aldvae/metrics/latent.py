@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from aldvae.devices import double
+
 ACTIVE_VARIANCE = 0.01
 # A posterior variance below this is told from the prior's, 1; and so many of the samples make a dimension's kind.
 _USED_VARIANCE = 0.9
@@ -21,6 +23,6 @@ def kinds_of_dimensions(log_var: Tensor) -> dict[str, int]:
     A sample uses a dimension if its posterior variance there is below 0.9. ``dims_active`` are used by at least 95% of
     the samples, ``dims_passive`` by at most 5%, ``dims_mixed`` by some.
     """
-    used = (log_var.exp() < _USED_VARIANCE).double().mean(dim=0)
+    used = double(log_var.exp() < _USED_VARIANCE).mean(dim=0)
     active, passive = int((used >= _NEARLY_ALL).sum()), int((used <= 1 - _NEARLY_ALL).sum())
     return {"dims_active": active, "dims_mixed": len(used) - active - passive, "dims_passive": passive}

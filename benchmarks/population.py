@@ -1,0 +1,59 @@
+"""Claim: on a CPU a stack of runs is no faster than one run after another, so that sweeps never stack them there.
+
+Run `ALDVAE_DATA_DIR=... python benchmarks/population.py`; the shapes of digits and MNIST at size 32, so many runs with
+different seeds, float32. On a machine with an NVIDIA GPU add `--device cuda`.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from timing import medians, report
+
+from aldvae.config import resolve
+from aldvae.cpu import cpu_settings
+from aldvae.execution import Execution
+from aldvae.population import train_together
+from aldvae.trainer import Trainer
+from aldvae.training import Shelf, load_data
+
+
+def compare(dataset: str, limit: int | None, runs: int, device: torch.device, repetitions: int) -> None:
+    """Train an epoch of all runs both ways in turn."""
+    configs = [
+        resolve("adaptive", dataset, init_dim=32, limit=limit, fid_features="none", seed=seed) for seed in range(runs)
+    ]
+    data = load_data(configs[0], Execution(), Shelf())
+    alone, stacked = ([Trainer(config, data, device) for config in configs] for _ in range(2))
+
+    def one_after_another(epoch: int) -> None:
+        for trainer in alone:
+            trainer.train_epoch(epoch)
+
+    # A GPU has done its work when the epoch's losses are numbers.
+    epochs = iter(range(1, 1000))
+    ways = {
+        "one after another": lambda: one_after_another(next(epochs)),
+        "as one stack": lambda: train_together(stacked, next(epochs)),
+    }
+    medians(ways, repetitions=1)
+    print(f"{dataset}: an epoch of {len(data.train)} samples, {runs} runs, {repetitions} repetitions")
+    report(medians(ways, repetitions), "one after another")
+
+
+def main() -> None:
+    """Compare on both shapes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    with cpu_settings(arguments.threads):
+        for dataset, limit in (("digits", None), ("mnist", 4000)):
+            compare(dataset, limit, arguments.runs, torch.device(arguments.device), arguments.repetitions)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from aldvae import stacks
+from aldvae.execution import Execution, Schedule
+from aldvae.stacks import MOST, RUN_BYTES, room, stack_size
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two GPUs of 24 GiB, and a process that asks for them without leaving this one."""
+    monkeypatch.setattr(stacks, "_has_driver", lambda: True)
+    monkeypatch.setattr(stacks, "_ask", room)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    properties = SimpleNamespace(total_memory=24 * RUN_BYTES)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+
+
+@pytest.mark.usefixtures("gpus")
+@pytest.mark.parametrize(
+    ("device", "runs", "slots", "expected"),
+    [
+        ("auto", 100, 1, MOST),
+        ("auto", 100, 4, 12),
+        ("cuda:1", 100, 4, 6),
+        ("cuda", 100, 25, 1),
+        ("auto", 5, 2, 3),
+        ("auto", 1, 1, 1),
+        ("cpu", 100, 1, 1),
+    ],
+)
+def test_a_gpu_takes_as_many_as_fit_and_leaves_no_worker_idle(
+    device: str, runs: int, slots: int, expected: int
+) -> None:
+    assert stack_size(Schedule(), Execution(device=device), runs, slots) == expected
+
+
+@pytest.mark.usefixtures("gpus")
+def test_what_the_user_says_holds_on_every_device() -> None:
+    for device in ("auto", "cpu"):
+        assert stack_size(Schedule(population="off"), Execution(device=device), 100, 1) == 1
+        assert stack_size(Schedule(population="40"), Execution(device=device), 100, 1) == 40
+
+
+@pytest.mark.usefixtures("gpus")
+def test_on_ray_every_run_is_alone() -> None:
+    assert stack_size(Schedule(executor="ray"), Execution(), 100, 4) == 1
+
+
+def test_another_process_is_asked_and_without_a_gpu_answers_one() -> None:
+    assert stacks._ask("cpu", 1) == 1
+
+
+def test_without_a_driver_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_library(_: str) -> None:
+        raise OSError
+
+    monkeypatch.setattr("ctypes.CDLL", no_library)
+    monkeypatch.setattr(stacks, "_ask", lambda *_: pytest.fail("asked"))
+    assert stack_size(Schedule(), Execution(), 100, 1) == 1

@@ -1,0 +1,65 @@
+"""On a GPU, whoever asks for a number waits for it: an epoch may do so at its end, never at a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from aldvae.config import resolve
+from aldvae.population import train_together
+from aldvae.trainer import Trainer
+from tests.conftest import TINY, digits
+
+# What hands a number, or a size that depends on numbers (as that of an index by a mask), to Python; and what makes a
+# tensor of numbers of Python.
+WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "index", "lift_fresh")
+
+
+class Waits(TorchDispatchMode):
+    """Counts what would wait for a GPU, or copy to it."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.counted = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        self.counted += name in WAITING
+        return func(*args, **(kwargs or {}))
+
+
+def trainers(batch_size: int, **given: Any) -> list[Trainer]:
+    """Two of different sizes, after their first epoch, in which optimisers make their state."""
+    settings = {**TINY, "batch_size": batch_size, "fid_features": "none", **given}
+    configs = [resolve("adaptive", "digits", **{**settings, "init_dim": size}) for size in (14, 9)]
+    made = [Trainer(config, digits(200), torch.device("cpu")) for config in configs]
+    train_together(made, 1)
+    return made
+
+
+def waits(call: Callable[[], object]) -> int:
+    """Count what `call` waits for."""
+    mode = Waits()
+    with mode:
+        call()
+    return mode.counted
+
+
+def test_what_waits_is_counted() -> None:
+    x = torch.arange(4.0)
+    assert waits(lambda: float(x.sum())) == 1
+    assert waits(lambda: x[x > 1]) >= 1
+    assert waits(lambda: x[[0, 2]]) >= 1
+    assert waits(lambda: x.index_select(0, x.argsort())) == 0
+
+
+@pytest.mark.parametrize("given", [{}, {"likelihood": "gaussian", "precision": "bfloat16"}])
+def test_an_epoch_waits_once_however_many_steps_it_has(given: dict[str, Any]) -> None:
+    for batch_size in (10, 100):
+        pair = trainers(batch_size, **given)
+        assert waits(lambda pair=pair: pair[0].train_epoch(2)) == 1  # type: ignore[misc]
+        assert waits(lambda pair=pair: train_together(pair, 3)) <= 2  # type: ignore[misc]
