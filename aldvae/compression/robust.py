@@ -4,9 +4,10 @@ Two kinds of model need two kinds of evidence.
 
 *A model that switches dimensions off.* With a Gaussian posterior, a dimension that does not pay for itself falls back
 to the prior. Its KL divergence goes to zero, and removing it costs nothing. In a linear VAE a dimension of KL
-divergence k improves the objective by ``beta (exp(2 k) - 1 - 2 k) / 2`` nats: 0.01 for k = 0.1, 2.2 for k = 1. So
-dimensions below 0.1 are idle and go at once, but for spares, since training wakes dimensions up one after another. When
-the number of those that pay and what they carry together have settled, the spares go as well: the rest is the answer.
+divergence k improves the objective by ``beta (exp(2 k) - 1 - 2 k) / 2`` nats, about ``beta k^2`` for a small k. So
+dimensions worth less than 0.01 nats, k below ``0.1 / sqrt(beta)``, are idle and go at once, but for spares, since
+training wakes dimensions up one after another. When the number of those that pay and what they carry together have
+settled, the spares go as well: the rest is the answer.
 
 *A model that uses all it is given* (a softmax posterior, a nearly deterministic decoder, a start that is too small).
 There the KL divergence does not decide. Half of the dimensions are removed on trial. If the loss then ends above where
@@ -25,8 +26,8 @@ from typing import Any
 from aldvae.compression.rules import SMALLEST_DIM, Decision
 from aldvae.errors import ConfigError
 
-# Below this KL divergence (nats) a dimension is worth less than a hundredth of a nat.
-IDLE_KL = 0.1
+# A dimension that improves the objective by less than this (nats) is idle.
+IDLE_WORTH = 0.01
 # The answer is sought to within this share of it.
 TOLERANCE = 0.1
 # So many decisions in a row must agree on it, while what all dimensions carry together changes by less than this share.
@@ -42,7 +43,7 @@ class Seen:
     """One epoch: the `age` of the weights (epochs that trained them), their size, and what was measured.
 
     `loss` is the negative ELBO (nats per sample, the KL divergence weighted by beta), `paying` the number of dimensions
-    whose KL divergence is above `IDLE_KL`, `rate` the KL divergence of all (nats).
+    that are not idle, `rate` the KL divergence of all (nats).
     """
 
     age: int
@@ -122,7 +123,7 @@ class RobustRule:
         loss = recon_loss + self.beta * rate
         if loss != loss:
             raise ValueError(f"epoch of age {age}: the loss is nan, and the rule cannot go by it")
-        return Seen(age, loss, sum(value >= IDLE_KL for value in kl), rate)
+        return Seen(age, loss, sum(self.beta * value**2 >= IDLE_WORTH for value in kl), rate)
 
     def _judge(self, state: RobustState, epoch: int, latent_dim: int) -> tuple[RobustState, Decision]:
         """Keep or undo the removal on trial, and go on from there."""
