@@ -254,7 +254,7 @@ def test_the_papers_plan_is_the_papers() -> None:
 
 def test_the_study_switches_each_difference_alone() -> None:
     jobs = load_plan(EXPERIMENTS / "study.toml").runs(Execution(results_dir=Path("nowhere"))).jobs
-    same: dict[str, Any] = {"limit": 20_000, "epochs": 60, "init_dim": 64, "fid_features": "classifier"}
+    same: dict[str, Any] = {"limit": 10_000, "epochs": 60, "init_dim": 64, "fid_features": "classifier"}
     paper = resolve("adaptive", "mnist", **same)
     mine = [job.config for job in jobs if job.config.dataset == "mnist" and job.config.seed == 0]
     changed = [{k for k, v in run.to_json().items() if v != getattr(paper, k)} for run in mine]
