@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import aldvae
+from aldvae.compression.robust import RobustRule, RobustState, Seen, outlook
+from aldvae.compression.rules import Decision
+from aldvae.errors import ConfigError
+
+# What a world of hand-made numbers tells of a model of some size whose weights have some age: its reconstruction loss
+# (the KL divergence left out of it) and the KL divergence of its dimensions, the largest first.
+World = Callable[[int, int], tuple[float, list[float]]]
+
+
+def falling_idle(true_dim: int) -> World:
+    """`true_dim` dimensions pay, one after another; more of them fall idle, fewer cost 3 nats each."""
+
+    def world(size: int, age: int) -> tuple[float, list[float]]:
+        kl = [2.0 * (1 - math.exp(-max(age - n / 4, 0) / 3)) if n < true_dim else 0.01 for n in range(size)]
+        return 100 + 50 / age + 3.0 * max(true_dim - size, 0) - sum(kl), kl
+
+    return world
+
+
+def using_all(best: int) -> World:
+    """Every dimension pays; each one more than `best` costs 0.3 nats, each one less three."""
+
+    def world(size: int, age: int) -> tuple[float, list[float]]:
+        kl = [2.0 - 0.001 * n for n in range(size)]
+        wiggle = 0.05 * (-1) ** age
+        return 100 + 50 / age + 0.3 * max(size - best, 0) + 3 * max(best - size, 0) + wiggle - sum(kl), kl
+
+    return world
+
+
+@dataclass
+class Played:
+    """How a rule fared in a world: its decisions, the sizes after each epoch and the size it found (None: none)."""
+
+    decisions: list[Decision]
+    sizes: list[int]
+    found: int | None = None
+
+
+def play(world: World, start: int, epochs: int = 120, rule: RobustRule | None = None) -> Played:
+    """Do what the rule says, as a compressor would."""
+    rule = rule or RobustRule()
+    state, size, age, before = rule.init(), start, 0, (start, 0)
+    played = Played([], [])
+    for epoch in range(1, epochs + 1):
+        age += 1
+        recon_loss, kl = world(size, age)
+        state, decision = rule.adapt(state, epoch, size, {"recon_loss": recon_loss}, kl)
+        if decision is not None:
+            played.decisions.append(decision)
+            if decision.undo:
+                size, age = before
+            assert decision.latent_dim == size
+            before = (size, age)
+            size -= decision.remove
+        played.sizes.append(size)
+        if decision is not None and decision.stop:
+            played.found = size
+            break
+    return played
+
+
+@given(st.integers(2, 30), st.integers(0, 70))
+def test_finds_what_pays_wherever_it_starts(true_dim: int, more: int) -> None:
+    assert play(falling_idle(true_dim), true_dim + more).found == true_dim
+
+
+@given(st.integers(3, 20))
+def test_a_start_that_is_too_small_is_kept(start: int) -> None:
+    played = play(falling_idle(start + 10), start)
+    assert played.found == start
+    assert all(not decision.undo or decision.latent_dim == start for decision in played.decisions)
+
+
+@given(st.integers(2, 40), st.integers(0, 60))
+def test_where_all_is_used_bisection_finds_the_best(best: int, more: int) -> None:
+    found = play(using_all(best), best + more).found
+    assert found is not None
+    assert abs(found - best) <= max(1, round(0.1 * best))
+
+
+@given(st.integers(2, 30), st.integers(0, 70), st.integers(2, 12))
+def test_never_goes_below_the_smallest_size(true_dim: int, more: int, min_dim: int) -> None:
+    start = max(true_dim + more, min_dim)
+    for world in (falling_idle(true_dim), using_all(true_dim)):
+        assert min(play(world, start, rule=RobustRule(min_dim=min_dim)).sizes) >= min_dim
+
+
+def test_a_step_too_far_is_undone_and_not_tried_again() -> None:
+    played = play(using_all(9), 16)
+    undone = [n for n, decision in enumerate(played.decisions) if decision.undo]
+    assert undone
+    sizes = [decision.latent_dim - decision.remove for decision in played.decisions if decision.trial]
+    assert len(sizes) == len(set(sizes))
+    assert "undone" in played.decisions[undone[0]].reason
+
+
+def test_dimensions_that_wake_up_later_find_a_spare() -> None:
+    played = play(falling_idle(12), 100)
+    sizes = played.sizes[:-1]
+    assert min(sizes) > 12
+    assert all(after >= before / 2 for before, after in zip(played.sizes, sizes[1:], strict=False))
+
+
+def test_waits_where_nothing_pays() -> None:
+    played = play(lambda size, age: (100 + 1 / age, [0.001] * size), 20)
+    assert played.found is None
+    assert set(played.sizes) == {20}
+    assert {decision.reason for decision in played.decisions} == {"no dimension carries information yet"}
+
+
+def test_what_is_idle_depends_on_beta() -> None:
+    """A dimension of KL divergence k is worth about beta k^2."""
+    for beta, pays in ((1.0, 3), (0.25, 2), (0.05, 1), (4.0, 4)):
+        rule = RobustRule(beta=beta)
+        state, _ = rule.adapt(rule.init(), 1, 5, {"recon_loss": 9.0}, [0.5, 0.25, 0.12, 0.06, 0.01])
+        assert state.history[-1].paying == pays
+        assert state.history[-1].loss == pytest.approx(9.0 + beta * 0.94)
+
+
+def test_the_outlook_of_a_straight_fall() -> None:
+    """The pace of the last epochs, slowed down as that of a loss falling like 1 / age; a jump does not count."""
+    before = [Seen(age, 100.0 - age, 3, 6.0) for age in range(1, 11)]
+    expected, noise = outlook(before, 13, 6)
+    assert expected == pytest.approx(90 - 3 * 10 / 13)
+    assert noise == 0
+    jumped = [Seen(s.age, s.loss + (20 if s.age < 8 else 0), 3, 6.0) for s in before]
+    assert outlook(jumped, 13, 6) == outlook(before, 13, 6)
+    assert outlook(before[-1:], 13, 6) == (90, math.inf)
+
+
+@given(st.integers(1, 40), st.booleans())
+def test_goes_on_from_what_a_file_tells_of_its_state(epochs: int, idle: bool) -> None:
+    world, rule = (falling_idle(6) if idle else using_all(6)), RobustRule()
+
+    def advance(state: RobustState, first: int, last: int) -> RobustState:
+        for epoch in range(first, last):
+            recon_loss, kl = world(8, epoch)
+            state, _ = rule.adapt(state, epoch, 8, {"recon_loss": recon_loss}, kl)
+        return state
+
+    half = advance(rule.init(), 1, epochs)
+    stored = json.loads(json.dumps(asdict(half)))
+    assert advance(rule.restore(stored), epochs, epochs + 3) == advance(half, epochs, epochs + 3)
+
+
+def test_needs_both_metrics_and_numbers() -> None:
+    rule = RobustRule()
+    with pytest.raises(KeyError, match="give both"):
+        rule.adapt(rule.init(), 1, 4, {"recon_loss": 1.0})
+    with pytest.raises(KeyError, match="give both"):
+        rule.adapt(rule.init(), 1, 4, {}, [1.0] * 4)
+    with pytest.raises(ValueError, match="nan"):
+        rule.adapt(rule.init(), 1, 4, {"recon_loss": float("nan")}, [1.0] * 4)
+    assert rule.adapt(rule.init(), 3, 4, {}) == (rule.init(), None)
+    for setting in ("patience", "min_dim"):
+        with pytest.raises(ConfigError, match=f"{setting.replace('_', '-')} must be"):
+            RobustRule(**{setting: 0})
+    with pytest.raises(ConfigError, match="beta must be"):
+        RobustRule(beta=float("nan"))
+
+
+class OwnVAE(nn.Module):
+    """A VAE as a researcher may have it: one layer for both heads, a Gaussian likelihood with a learned scale."""
+
+    def __init__(self, dim: int, latent_dim: int) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(dim, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU())
+        self.heads = nn.Linear(128, 2 * latent_dim)
+        self.decoder = nn.Sequential(nn.Linear(latent_dim, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU())
+        self.out = nn.Linear(128, dim)
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the reconstruction loss (B,) and the KL divergence of each dimension (B, n_z)."""
+        mu, log_var = self.heads(self.encoder(x)).chunk(2, dim=1)
+        z = mu + torch.randn_like(mu) * torch.exp(0.5 * log_var)
+        squared = ((x - self.out(self.decoder(z))) * torch.exp(-self.log_scale)).square()
+        recon_loss: Tensor = (0.5 * (squared + math.log(2 * math.pi)) + self.log_scale).sum(1)
+        kl: Tensor = 0.5 * (mu.square() + log_var.exp() - 1 - log_var)
+        return recon_loss, kl
+
+
+def manifold(dim: int, curved: bool) -> Tensor:
+    """10,000 points of 32 numbers around a manifold of `dim` dimensions, flat or bent, with a noise of 0.1."""
+    random = torch.Generator().manual_seed(0)
+    basis, _ = torch.linalg.qr(torch.randn(32, 32, generator=random))
+    x = torch.randn(10_000, dim, generator=random) @ basis[:dim] * math.sqrt(32 / dim)
+    x = x.tanh() if curved else x
+    x = x + 0.1 * torch.randn(x.shape, generator=random)
+    scaled: Tensor = (x - x.mean(0)) / x.std(0)
+    return scaled
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("curved", [False, True], ids=["flat", "curved"])
+@pytest.mark.parametrize("dim", [3, 8, 15])
+def test_finds_the_dimension_of_a_manifold_in_a_loop_of_ones_own(dim: int, curved: bool) -> None:
+    torch.manual_seed(0)
+    x = manifold(dim, curved)
+    model = OwnVAE(32, 32)
+    optimizer = torch.optim.Adam(model.parameters(), amsgrad=True, fused=True)
+    compressor = aldvae.Compressor(
+        heads=[model.heads], readers=[model.decoder[0]], optimizer=optimizer, rule=RobustRule()
+    )
+    for _ in range(120):
+        for index in torch.randperm(9000).split(64):
+            recon_loss, kl = model(x[index])
+            optimizer.zero_grad()
+            (recon_loss.mean() + kl.sum(1).mean()).backward()
+            optimizer.step()
+        with torch.no_grad():
+            recon_loss, kl = model(x[9000:])
+        compressor.step(recon_loss=float(recon_loss.mean()), kl=kl.mean(0))
+        if compressor.found:
+            break
+    assert compressor.found
+    assert compressor.latent_dim == pytest.approx(dim, abs=1)
