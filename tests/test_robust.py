@@ -76,7 +76,9 @@ def play(world: World, start: int, epochs: int = 120, rule: RobustRule | None = 
 
 @given(st.integers(2, 30), st.integers(0, 70))
 def test_finds_what_pays_wherever_it_starts(true_dim: int, more: int) -> None:
-    assert play(falling_idle(true_dim), true_dim + more).found == true_dim
+    """A tenth more, rounded up, unless the start has fewer."""
+    start = true_dim + more
+    assert play(falling_idle(true_dim), start).found == min(math.ceil(1.1 * true_dim), start)
 
 
 @given(st.integers(3, 20))
@@ -113,7 +115,6 @@ def test_dimensions_that_wake_up_later_find_a_spare() -> None:
     played = play(falling_idle(12), 100)
     sizes = played.sizes[:-1]
     assert min(sizes) > 12
-    assert all(after >= before / 2 for before, after in zip(played.sizes, sizes[1:], strict=False))
 
 
 def test_waits_where_nothing_pays() -> None:
@@ -229,4 +230,4 @@ def test_finds_the_dimension_of_a_manifold_in_a_loop_of_ones_own(dim: int, curve
         if compressor.found:
             break
     assert compressor.found
-    assert compressor.latent_dim == pytest.approx(dim, abs=1)
+    assert compressor.latent_dim == pytest.approx(math.ceil(1.1 * dim), abs=1)

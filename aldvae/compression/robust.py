@@ -7,7 +7,7 @@ to the prior. Its KL divergence goes to zero, and removing it costs nothing. In 
 divergence k improves the objective by ``beta (exp(2 k) - 1 - 2 k) / 2`` nats, about ``beta k^2`` for a small k. So
 dimensions worth less than 0.01 nats, k below ``0.1 / sqrt(beta)``, are idle and go at once, but for spares, since
 training wakes dimensions up one after another. When the number of those that pay and what they carry together have
-settled, the spares go as well: the rest is the answer.
+settled, the answer is that number and a tenth, rounded up: a place for one that wakes up late, which costs nothing.
 
 *A model that uses all it is given* (a softmax posterior, a nearly deterministic decoder, a start that is too small).
 There the KL divergence does not decide. A third of the dimensions is removed on trial. If the loss then ends above
@@ -34,6 +34,8 @@ TOLERANCE = 0.1
 # So many decisions in a row must agree on it, while what all dimensions carry together changes by less than this share.
 _AGREEING = 4
 _STEADY = 0.03
+# So many spares are kept for each paying dimension, and two.
+_SPARES = 0.5
 # The largest share of the dimensions that is removed on trial at once.
 _LARGEST_STEP = 1 / 3
 # The median absolute deviation of normal numbers, times this, is their standard deviation.
@@ -153,28 +155,27 @@ class RobustRule:
         return self._try_less(state, epoch, latent_dim)
 
     def _prune(self, state: RobustState, epoch: int, latent_dim: int) -> Decision:
-        paying = self._settled(state)
-        told = f"{state.history[-1].paying} of {latent_dim} dimensions pay"
-        if paying is not None:
-            keep = min(max(paying, state.too_small + 1), latent_dim)
-            return Decision(epoch, latent_dim, remove=latent_dim - keep, stop=True, reason=f"{told}, which has settled")
-        # Training wakes dimensions up one after another: none go while it does, never more than half at once, and
-        # as many spares stay as there are dimensions at work, and two.
         now = state.history[-1]
+        told = f"{now.paying} of {latent_dim} dimensions pay"
+        least = state.too_small + 1
+        if self._settled(state):
+            keep = min(max(ceil((1 + TOLERANCE) * now.paying), least), latent_dim)
+            return Decision(epoch, latent_dim, latent_dim - keep, stop=True, reason=f"{told}, which has settled")
+        # Training wakes dimensions up one after another: none go while those at work take up more, and spares stay.
         before = next((seen for seen in state.history if seen.age == now.age - self.patience), None)
         if before is None or now.paying > before.paying or now.rate > (1 + TOLERANCE) * before.rate:
             return Decision(epoch, latent_dim, reason=f"{told}, and they still take up more")
-        keep = max(2 * now.paying + 2, ceil(latent_dim / 2), state.too_small + 1)
-        return Decision(epoch, latent_dim, remove=max(latent_dim - keep, 0), reason=told)
+        keep = max(ceil((1 + _SPARES) * now.paying) + 2, least)
+        return Decision(epoch, latent_dim, max(latent_dim - keep, 0), reason=told)
 
-    def _settled(self, state: RobustState) -> int | None:
-        """Return the number of paying dimensions once it and the rate agree over the last decisions."""
+    def _settled(self, state: RobustState) -> bool:
+        """Whether the number of paying dimensions and what they carry agree over the last decisions."""
         now = state.history[-1]
         ages = {now.age - self.patience * back for back in range(_AGREEING)}
         last = [seen for seen in state.history if seen.age in ages]
-        most, least = max(seen.paying for seen in last), min(seen.paying for seen in last)
-        agree = len(last) == _AGREEING and most - least <= TOLERANCE * now.paying
-        return most if agree and abs(now.rate - last[0].rate) <= _STEADY * now.rate else None
+        paying = [seen.paying for seen in last]
+        agree = len(last) == _AGREEING and max(paying) - min(paying) <= TOLERANCE * now.paying
+        return agree and abs(now.rate - last[0].rate) <= _STEADY * now.rate
 
     def _try_less(self, state: RobustState, epoch: int, latent_dim: int) -> tuple[RobustState, Decision]:
         if state.history[-1].age < 2 * self.patience:
