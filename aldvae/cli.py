@@ -134,10 +134,14 @@ def _answer(config: RunConfig, summary: dict[str, Any]) -> str:
     size, epoch, epochs = summary["stop_latent_dim"], summary["stop_epoch"], config.epochs
     how = f"rule {config.rule}, from {config.init_dim}"
     if epoch is None:
-        return f"No size found: {how}, did not stop within {epochs} epochs; {summary['latent_dim']} was reached."
+        reached = f"{summary['latent_dim']} was reached ({summary.get('reason')})"
+        return f"No size found: {how}, did not stop within {epochs} epochs; {reached}."
     if not config.stop:
         return f"Would have stopped at latent size {size}, at epoch {epoch} of {epochs} ({how})."
-    return f"Latent size {size}, found at epoch {epoch} of {epochs} ({how})."
+    advice = (
+        "\nThat is where it started, and all of it is used: try a larger --init-dim." if size == config.init_dim else ""
+    )
+    return f"Latent size {size}, found at epoch {epoch} of {epochs} ({how}).{advice}"
 
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List the runs and the time left; do nothing.")]

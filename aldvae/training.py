@@ -303,15 +303,17 @@ def summarise(config: RunConfig, trainer: Trainer, directory: RunDirectory) -> d
     """Return the answer of a run whose last epoch is done.
 
     `latent_dim` is the size of the model that is left; `stop_epoch` and `stop_latent_dim` say where the rule stopped,
-    or with ``--no-stop`` would have; both are null where it did not and in a run of fixed size.
+    or with ``--no-stop`` would have; both are null where it did not and in a run of fixed size. `reason` is that of the
+    last decision.
     """
-    times = directory.rows("times")
+    times, decisions = directory.rows("times"), directory.rows("decisions")
     compressor = trainer.compressor
     return {
         "latent_dim": trainer.model.latent_dim,
         "stop_epoch": compressor.stop_epoch if compressor else None,
         "stop_latent_dim": compressor.stop_latent_dim if compressor else None,
         "rule": config.rule if compressor else None,
+        "reason": decisions[-1]["reason"] if decisions else None,
         "epochs": config.epochs,
         "train_seconds": round(sum(float(row["train_seconds"]) for row in times), 2),
         "metrics_seconds": round(sum(float(row["metrics_seconds"]) for row in times), 2),

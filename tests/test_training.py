@@ -437,6 +437,20 @@ def test_the_training_images_come_in_a_new_order_each_epoch_unless_told_otherwis
 AUTHORS: dict[str, Any] = {"protocol": "authors", "silhouette_samples": 50, "fid_samples": 50}
 
 
+@pytest.mark.parametrize("after", [4, 6, 8, 10])
+def test_a_run_of_the_robust_rule_resumes_also_in_the_middle_of_a_trial(tmp_path: Path, after: int) -> None:
+    """A posterior that uses all dimensions, and trials that last two epochs."""
+    given: dict[str, Any] = {"limit": 300, "hidden_dim": 32, "fid_samples": 80, "silhouette_samples": 80}
+    given |= {"posterior": "softmax", "patience": 2, "epochs": 14, "init_dim": 24}
+    config = resolve("adaptive", "digits", rule="robust", **given)
+    whole = run(config, Execution(results_dir=tmp_path / "whole"))
+    assert "remove" in set(pd.read_csv(whole.path / "decisions.csv")["action"])
+    execution = Execution(results_dir=tmp_path / "resumed")
+    with pytest.raises(KeyboardInterrupt):
+        run(config, execution, Interrupt(after))
+    assert contents(run(config, execution).path) == contents(whole.path)
+
+
 def test_a_run_of_the_authors_protocol_resumes_and_leaves_its_model(tmp_path: Path) -> None:
     config = tiny(**AUTHORS)
     whole = run(config, Execution(results_dir=tmp_path / "whole"))
