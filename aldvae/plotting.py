@@ -8,6 +8,7 @@ from aldvae.errors import ConfigError
 from aldvae.figures.latent import draw_latent_spaces
 from aldvae.figures.paper import draw_paper
 from aldvae.figures.style import print_style, save
+from aldvae.figures.variants import draw_variants
 from aldvae.figures.yardstick import draw_yardsticks
 from aldvae.results import read_results
 from aldvae.series import series
@@ -31,7 +32,7 @@ def plot_results(results_dir: Path, output_dir: Path, formats: str) -> tuple[lis
         raise ConfigError("results_dir", f"{results_dir} holds no finished run; aldvae adaptive makes one")
     written: list[Path] = []
     with print_style():
-        drawn = draw_paper(found) | draw_yardsticks(found)
+        drawn = draw_paper(found) | draw_yardsticks(found) | draw_variants(found)
         drawn.figures |= draw_latent_spaces(found)
         for name, figure in drawn.figures.items():
             written += save(figure, output_dir / "figures" / name, kinds)

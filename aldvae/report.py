@@ -16,6 +16,7 @@ from aldvae.errors import ConfigError
 from aldvae.figures.latent import draw_latent_space, shown_models
 from aldvae.figures.paper import draw_paper, size_text
 from aldvae.figures.style import print_style
+from aldvae.figures.variants import draw_variants
 from aldvae.figures.yardstick import draw_yardsticks
 from aldvae.files import write_atomically
 from aldvae.results import Result, read_results
@@ -28,6 +29,7 @@ _CAPTIONS = {
     "figure4": "The same rule from several initial sizes; Dim is the size each ended with.",
     "yardstick": "A grid search (mean over seeds, bars of one standard error; dashed: one above the best), the smallest"
     " size as good as the best (red), and the sizes that each method finds (hollow: reached, not found).",
+    "variants": "What differences in settings change: the size each ends with.",
 }
 _TABLES = {
     "sizes": "Sizes found by each seed, and what the paper reports; in brackets: reached without a stop",
@@ -36,6 +38,7 @@ _TABLES = {
     "cost": "The cost of the answer, for one seed",
     "yardstick": "The yardstick: the smallest size of a grid that is as good as the best, within one standard error",
     "methods": "What each method finds, its error against the yardstick, and its cost for one seed",
+    "variants": "What differences in settings change, from the same initial size",
 }
 _PICTURES = {
     "reconstructions": "Validation samples above what the model makes of them.",
@@ -50,7 +53,7 @@ def write_report(results_dir: Path, path: Path) -> None:
     if not found:
         raise ConfigError("results_dir", f"{results_dir} holds no finished run; aldvae adaptive makes one")
     with print_style():
-        drawn = draw_paper(found) | draw_yardsticks(found)
+        drawn = draw_paper(found) | draw_yardsticks(found) | draw_variants(found)
         content = {
             "title": f"Latent sizes: {', '.join(sorted({one.config.dataset for one in found}))}",
             "runs": sum(len(one.results) for one in found),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from aldvae.compression.registry import USUAL
 from aldvae.config import COMPRESSION, RunConfig
 from aldvae.protocol import PROTOCOLS
 from aldvae.results import Result
@@ -126,9 +127,10 @@ def words(config: RunConfig, without: Collection[str] = ()) -> list[str]:
     """Return the parts of `variant`, one for each setting."""
     known = PROTOCOLS.get(config.dataset) if config.source is None else None
     told = [] if config.source is None else [f"data {config.source[:6]}"]
+    own = USUAL.get(config.rule, {})
     for field in fields(RunConfig):
         value, usual = getattr(config, field.name), getattr(known, field.name, field.default)
-        if field.name not in _SHOWN and field.name not in without and value != usual:
+        if field.name not in _SHOWN and field.name not in without and value != own.get(field.name, usual):
             told.append(f"{field.name} {value}")
     return told
 

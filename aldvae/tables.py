@@ -15,6 +15,7 @@ from aldvae.methods import methods
 from aldvae.moments import deviation, mean
 from aldvae.protocol import PROTOCOLS
 from aldvae.series import Series, fixed, key, model_key, spent, variant
+from aldvae.variants import variants_table
 from aldvae.yardstick import yardsticks
 
 # Section 5.2 and 5.1 of the paper: deviation of the size over five seeds, epochs until it is found.
@@ -36,6 +37,7 @@ def make_tables(series: Sequence[Series]) -> dict[str, pd.DataFrame]:
         "cost": cost(series),
         "yardstick": yardsticks(grids(series)),
         "methods": methods(series),
+        "variants": variants_table(series),
     }
 
 

@@ -166,6 +166,7 @@ def test_series_and_variants() -> None:
     assert variant(config) == ""
     assert variant(replace(config, epochs=40, seed=3, init_dim=80)) == "epochs 40"
     assert variant(replace(config, patience=10, beta=4.0)) == "beta 4.0, patience 10"
+    assert variant(resolve("adaptive", "mnist", rule="robust")) == ""
     assert variant(replace(config, patience=10, beta=4.0), COMPRESSION) == "beta 4.0"
     assert fixed(replace(config, patience=10, stop=False), 12) == resolve("fixed", "mnist", init_dim=12)
     assert size_text([7]) == "7"

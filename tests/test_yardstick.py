@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from aldvae.config import RunConfig, resolve
 from aldvae.figures.style import COLUMN, RED, print_style
+from aldvae.figures.variants import draw_variants
 from aldvae.figures.yardstick import draw_yardsticks
 from aldvae.grids import grids
 from aldvae.methods import methods
@@ -20,6 +21,7 @@ from aldvae.plotting import plot_results
 from aldvae.report import write_report
 from aldvae.results import read_results
 from aldvae.series import Series, series
+from aldvae.variants import variants, variants_table
 from aldvae.yardstick import CRITERIA, find_yardstick, yardsticks
 from tests.conftest import Cli
 
@@ -305,3 +307,20 @@ def test_show_plot_and_report_tell_it(results: Path, tmp_path: Path, cli: Cli) -
     assert "<h3>The yardstick: the smallest size" in page
     assert "<td>FONDUE idea</td>" in page
     assert "smallest size as good as the best (red)" in page
+
+
+def test_variants_go_by_what_they_do_not_share(results: Path) -> None:
+    (group,) = variants(found(results))
+    told = {"rule paper": (9, 11, 7), "rule paper, patience 2, fid_features none, metrics_every 2": (8,)}
+    assert {name: one.sizes for name, one in group.items()} == told
+    table = variants_table(found(results)).set_index("variant")
+    assert list(table["sizes"]) == ["9 11 (7)", "8"]
+    assert list(table["stop_epochs"]) == ["6 8 -", "4"]
+
+
+def test_a_variants_figure_marks_what_was_found_and_what_was_reached(results: Path) -> None:
+    with print_style():
+        (figure,) = draw_variants(found(results)).figures.values()
+        marks = [(line.get_xdata()[0], line.get_fillstyle()) for line in figure.axes[0].lines]  # type: ignore[index]
+    assert marks == [(9, "full"), (11, "full"), (7, "none"), (8, "full")]
+    assert not draw_variants([one for one in found(results) if one.config.kind == "fixed"]).figures

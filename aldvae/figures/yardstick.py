@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from aldvae.figures.drawn import Drawn, slug
+from aldvae.figures.marks import Rows
 from aldvae.figures.style import BLUE, COLUMN, LINES, ORANGE, PANEL, RED, SMALL, fid_axis, metric_label, wrapped
 from aldvae.grids import Grid, grids
 from aldvae.methods import Method, other_methods
@@ -17,8 +17,8 @@ from aldvae.series import Series, fixed, sweep_command
 from aldvae.sweeps import SEEDS
 from aldvae.yardstick import Criterion, Yardstick, find_yardstick
 
-# Inches: a line of a method's name and its width, and all that is neither a panel nor a name.
-_LINE, _NAME, _REST = 0.13, 0.95, 0.9
+# Inches: the width of a method's name, and all that is neither a panel nor a name.
+_NAME, _REST = 0.95, 0.9
 # Two sizes nearer than this factor have no room for both numbers under the axis.
 _APART = 1.15
 
@@ -40,10 +40,8 @@ def draw_yardsticks(series: Sequence[Series]) -> Drawn:
 
 
 def _draw(grid: Grid, yardstick: Yardstick, methods: Sequence[Method], label: str) -> Figure:
-    names = [wrapped(f"{method.name.replace('_', ' ')}, from {method.init_dim}", _NAME) for method in methods]
-    # A line more than its name has keeps a method apart from the next.
-    lines = [name.count("\n") + 2 for name in names]
-    heights = [PANEL] * len(yardstick.criteria) + [_LINE * sum(lines)]
+    rows = Rows([f"{method.name}, from {method.init_dim}" for method in methods], _NAME)
+    heights = [PANEL] * len(yardstick.criteria) + [rows.height]
     figure = Figure(figsize=(COLUMN, sum(heights) + _REST), layout="constrained")
     axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     for axis, (name, criterion) in zip(axes, yardstick.criteria.items(), strict=False):
@@ -51,7 +49,7 @@ def _draw(grid: Grid, yardstick: Yardstick, methods: Sequence[Method], label: st
         axis.set_ylabel(metric_label(name, grid.config.fid_features))
         if name.startswith("fid_"):
             fid_axis(axis)
-    _answers(axes[-1], methods, names, lines)
+    _answers(axes[-1], methods, rows)
     if yardstick.size is not None:
         for axis in axes:
             axis.axvline(yardstick.size, color=RED, linewidth=0.8, zorder=0, label=f"yardstick: {yardstick.size}")
@@ -68,15 +66,12 @@ def _criterion(axis: Axes, criterion: Criterion) -> None:
     axis.axhline(criterion.limit, color=ORANGE, linestyle="--", linewidth=0.8, label="best + standard error")
 
 
-def _answers(axis: Axes, methods: Sequence[Method], names: Sequence[str], lines: Sequence[int]) -> None:
-    """Give each method a row with a mark at the size of each seed, hollow where it was reached and not found."""
-    rows = [end - height / 2 for end, height in zip(accumulate(lines), lines, strict=True)]
-    for number, (method, row) in enumerate(zip(methods, rows, strict=True)):
+def _answers(axis: Axes, methods: Sequence[Method], rows: Rows) -> None:
+    for number, method in enumerate(methods):
         colour, _ = LINES[number % len(LINES)]
         for size, found in zip(method.sizes, method.found, strict=True):
-            axis.plot(size, row, "o", color=colour, markersize=4, fillstyle="full" if found else "none", alpha=0.7)
-    axis.set_yticks(rows, names)
-    axis.set_ylim(sum(lines), 0)
+            rows.mark(axis, number, size, colour, found)
+    rows.label(axis)
     axis.set_xlabel("latent size")
 
 
