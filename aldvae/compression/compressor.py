@@ -81,8 +81,8 @@ class Compressor:
         robust = isinstance(self.rule, RobustRule)
         self.select = select or ("kl" if robust else "random")
         self._selection = selection(self.select)
-        if robust and (self.select != "kl" or optimizer is None or freeze):
-            raise ConfigError("rule", "robust takes select='kl', the optimizer (to undo), and no freeze")
+        if robust and (self.select != "kl" or optimizer is None or freeze or not stop):
+            raise ConfigError("rule", "robust takes select='kl', the optimizer (to undo), stop=True and no freeze")
         self.seed = seed
         self.stop, self.freeze, self.epochs = stop, freeze, epochs
         self.epoch = 0
@@ -111,7 +111,7 @@ class Compressor:
         self.epoch += 1
         if self.found and self.stop:
             return Step(self.latent_dim)
-        known = None if kl is None else [float(value) for value in kl]
+        known = kl.tolist() if isinstance(kl, torch.Tensor) else None if kl is None else [float(value) for value in kl]
         self._state, decision = self.rule.adapt(self._state, self.epoch, self.latent_dim, metrics, known)
         if decision is None:
             return Step(self.latent_dim)
