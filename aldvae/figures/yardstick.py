@@ -13,8 +13,8 @@ from aldvae.figures.drawn import Drawn, slug
 from aldvae.figures.style import BLUE, COLUMN, LINES, ORANGE, PANEL, RED, SMALL, fid_axis, metric_label, wrapped
 from aldvae.grids import Grid, grids
 from aldvae.methods import Method, other_methods
+from aldvae.protocol import SEEDS
 from aldvae.series import Series, fixed, sweep_command
-from aldvae.sweeps import SEEDS
 from aldvae.yardstick import Criterion, Yardstick, find_yardstick
 
 # Inches: a line of a method's name and its width, and all that is neither a panel nor a name.
