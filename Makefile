@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: env demo reproduce test test-slow test-all lint format smoke clean
+.PHONY: env demo reproduce test test-slow test-all lint format tables dist smoke clean
 
 env: $(VENV)/.complete
 
@@ -44,6 +44,16 @@ lint: env
 format: env
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The tables in the pages, from the CSV files under results/.
+tables: env
+	$(BIN)/python docs/tables.py --write
+
+# What could be uploaded: source and wheel, the wheel built from that source.
+dist: env
+	rm -rf dist build
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 # Every subcommand on a tiny subset, seconds each.
 TINY := --limit 300 --epochs 4 --fid-samples 80 --silhouette-samples 80

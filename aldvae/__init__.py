@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aldvae.compression.compressor import Compressor, Step
     from aldvae.compression.pruning import remove_neurons
+    from aldvae.compression.robust import RobustRule
     from aldvae.compression.rules import AuthorsRule, Decision, PaperRule
     from aldvae.errors import AldvaeError, ConfigError
     from aldvae.models.storage import load
@@ -25,6 +26,7 @@ __all__ = [
     "ConfigError",
     "Decision",
     "PaperRule",
+    "RobustRule",
     "Step",
     "load",
     "remove_neurons",
@@ -37,6 +39,7 @@ _HOME = {
     "ConfigError": "aldvae.errors",
     "Decision": "aldvae.compression.rules",
     "PaperRule": "aldvae.compression.rules",
+    "RobustRule": "aldvae.compression.robust",
     "Step": "aldvae.compression.compressor",
     "load": "aldvae.models.storage",
     "remove_neurons": "aldvae.compression.pruning",

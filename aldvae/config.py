@@ -145,8 +145,9 @@ class RunConfig:
                 raise ConfigError(f"threshold_{metric}", "means nothing to --fid-features none; leave it out")
 
     def _check_robust(self) -> None:
-        for name in set(COMPRESSION) - {"rule", "select", "patience", "min_dim"}:
-            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+        for name in COMPRESSION:
+            foreign = name not in ("rule", "select", "patience", "min_dim")
+            if foreign and getattr(self, name) != type(self).__dataclass_fields__[name].default:
                 raise ConfigError(name, "means nothing to --rule robust; leave it out")
         if self.select != "kl":
             raise ConfigError("select", f"must be kl with --rule robust, not {self.select}; leave it out")

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from aldvae.errors import unknown_name
 
+# The paper repeats every run with five seeds.
+SEEDS = range(5)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:

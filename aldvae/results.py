@@ -16,8 +16,6 @@ from aldvae.config import RunConfig
 from aldvae.errors import AldvaeError, ConfigError
 from aldvae.runs import FAILURE, RunDirectory, number
 
-STATES = ("finished", "running", "failed", "unfinished")
-
 
 @dataclass(frozen=True)
 class Result:
@@ -29,7 +27,7 @@ class Result:
 
     @cached_property
     def state(self) -> str:
-        """One of `STATES`."""
+        """``finished``, ``running``, ``failed`` or ``unfinished``."""
         if self.summary is not None:
             return "finished"
         if RunDirectory.found(self.path, self.config).busy:

@@ -12,9 +12,8 @@ from aldvae.compression.rules import SMALLEST_DIM
 from aldvae.config import RunConfig, configure, own_data, protocol_of
 from aldvae.errors import ConfigError, unknown_name
 from aldvae.execution import Execution
-from aldvae.protocol import Protocol
+from aldvae.protocol import SEEDS, Protocol
 
-SEEDS = range(5)
 _LONGEST = 10_000
 
 

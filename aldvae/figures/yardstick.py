@@ -13,8 +13,8 @@ from aldvae.figures.marks import Rows
 from aldvae.figures.style import BLUE, COLUMN, LINES, ORANGE, PANEL, RED, SMALL, fid_axis, metric_label, wrapped
 from aldvae.grids import Grid, grids
 from aldvae.methods import Method, other_methods
+from aldvae.protocol import SEEDS
 from aldvae.series import Series, fixed, sweep_command
-from aldvae.sweeps import SEEDS
 from aldvae.yardstick import Criterion, Yardstick, find_yardstick
 
 # Inches: the width of a method's name, and all that is neither a panel nor a name.
