@@ -263,4 +263,4 @@ def test_the_study_switches_each_difference_alone() -> None:
     assert [len(names) for names in changed[:9]] == [0, 1, 2, 1, 1, 1, 1, 1, 1]
     assert set().union(*changed[1:9]) == alone
     assert changed[9:] == [everything, everything - {"posterior"}]
-    assert len(jobs) == 4 * len(mine)
+    assert len(jobs) == 2 * len(mine)
