@@ -138,9 +138,8 @@ def _answer(config: RunConfig, summary: dict[str, Any]) -> str:
         return f"No size found: {how}, did not stop within {epochs} epochs; {reached}."
     if not config.stop:
         return f"Would have stopped at latent size {size}, at epoch {epoch} of {epochs} ({how})."
-    advice = (
-        "\nThat is where it started, and all of it is used: try a larger --init-dim." if size == config.init_dim else ""
-    )
+    whole = config.rule == "robust" and size == config.init_dim > config.min_dim
+    advice = "\nThat is where it started: a larger --init-dim may find more." if whole else ""
     return f"Latent size {size}, found at epoch {epoch} of {epochs} ({how}).{advice}"
 
 

@@ -206,9 +206,11 @@ class RunConfig:
 
     def warnings(self) -> list[str]:
         """Return what is allowed but probably not meant."""
-        if self.kind != "adaptive" or self.rule == "robust":
+        if self.kind != "adaptive":
             return []
         found = []
+        if self.rule == "robust":
+            return [f"--epochs {self.epochs}: too few for a size to settle"] if self.epochs < 4 * self.patience else []
         if self.window > self.epochs:
             found.append(f"--window {self.window} is longer than --epochs {self.epochs}: the rule cannot stop")
         if self.fid_features == "none":
@@ -238,11 +240,13 @@ class RunConfig:
         # A model of fixed size is a grid of one.
         spoken = {} if self.kind == "adaptive" else {"init_dim": "dims", "seed": "seeds"}
         words = ["aldvae", "grid" if spoken else "adaptive"]
+        # What the rule comes with depends on the rule, and the rule on whose data they are: that is always said.
+        usual = {"rule": None, **USUAL.get(self.rule, {})} if self.kind == "adaptive" else {}
         for declared in settings(RunConfig):
-            value = getattr(self, declared.name)
+            value, default = getattr(self, declared.name), usual.get(declared.name, declared.default)
             if isinstance(value, bool):
-                words += [] if value == declared.default else [flag(declared.name, negative=not value)]
-            elif declared.name in spoken or (value is not None and value != declared.default):
+                words += [] if value == default else [flag(declared.name, negative=not value)]
+            elif declared.name in spoken or (value is not None and value != default):
                 words += [flag(spoken.get(declared.name, declared.name)), str(value)]
         return shlex.join(words)
 

@@ -75,6 +75,8 @@ def sweep(
     what = KINDS[kind]
     known, source = protocol_of(dataset, given.get("resize"), execution)
     sizes, seeds = sizes or what.usual_sizes(known), what.seeds if seeds is None else seeds
+    if not sizes:
+        raise ConfigError(what.sizes or "dims", f"is needed: {dataset} has too few columns for the usual sizes")
     if len(sizes) * len(seeds) > _LONGEST:
         raise ConfigError(what.sizes or "seeds", f"makes more than {_LONGEST} runs; give fewer")
     if what.sizes is not None and min(sizes) < SMALLEST_DIM:
@@ -102,9 +104,10 @@ def stack_key(config: RunConfig) -> tuple[Any, ...] | None:
     """Return what runs share that can be trained as one population; None for a run that cannot.
 
     Members of a population are padded to one size and move together: neurons that are padding would take their share of
-    a softmax over the dimensions, and frozen layers would be moved.
+    a softmax over the dimensions, frozen layers would be moved, and a removal undone by the robust rule takes the
+    optimiser's steps back for one member alone.
     """
-    lone = config.posterior == "softmax" or config.shrunk_layers == "frozen"
+    lone = config.posterior == "softmax" or config.shrunk_layers == "frozen" or config.rule == "robust"
     if lone or config.network not in _STACKABLE:
         return None
     return tuple(getattr(config, name) for name in _ONE_POPULATION)

@@ -209,6 +209,10 @@ class Run:
         model, data = self.trainer.model, self.prepared.data
         pictures = draw_pictures(model, self.config, data.validation)
         summary = summarise(self.config, self.trainer, self.directory) | {"train_samples": len(data.train)}
+        if summary["final"]["latent_dim"] != model.latent_dim:
+            # The last decision changed the model after it was measured.
+            evaluation = self.evaluator.evaluate(model, self.config.epochs).rounded()
+            summary["final"] |= {"latent_dim": model.latent_dim} | evaluation.metrics
         self.directory.finish(summary, {FILE: model_bytes(model, self.config, data.shape), **pictures})
         self.observer.finished(self.directory.path)
 
@@ -288,7 +292,9 @@ def decision_row(step: Step, stops: bool) -> dict[str, Any]:
     if decision.stop:
         action = "stop" if stops else "would stop"
     else:
-        action = "slow down" if decision.slowed else "remove" if step.removed else "undo" if decision.undo else "keep"
+        action = "slow down" if decision.slowed else "remove" if step.removed else "keep"
+    if decision.undo:
+        action = "undo" if action == "keep" else f"undo, {action}"
     return {
         "epoch": decision.epoch,
         "latent_dim": decision.latent_dim,

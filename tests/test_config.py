@@ -3,8 +3,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from aldvae.errors import ConfigError
 from aldvae.execution import Execution
 from aldvae.series import fixed
 from aldvae.settings import settings
+from aldvae.sweeps import sweep
 
 
 def test_what_is_not_given_comes_from_the_protocol() -> None:
@@ -132,6 +134,45 @@ def test_the_robust_rule_comes_with_settings_of_its_own() -> None:
         resolve("adaptive", "digits", rule="robust", select="random")
     both = resolve("adaptive", "mnist", rule="robust", protocol="authors")
     assert (both.posterior, both.shuffle, both.shrunk_layers, both.select) == ("softmax", False, "trained", "kl")
+
+
+def spoken(command: str) -> dict[str, Any]:
+    """Return the settings that a command of `aldvae adaptive` names."""
+    words, given, hints = iter(command.split()[2:]), dict[str, Any](), get_type_hints(RunConfig)
+    for word in words:
+        name = word.removeprefix("--").replace("-", "_")
+        if name in hints and hints[name] is not bool:
+            kind = next(k for k in (int, float, str) if k in (hints[name], *get_args(hints[name])))
+            given[name] = kind(next(words))
+        else:
+            given[name.removeprefix("no_")] = not name.startswith("no_")
+    return given
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"dataset": "mnist"},
+        {"dataset": "digits", "rule": "robust"},
+        {"dataset": "digits", "rule": "robust", "patience": 5, "beta": 0.5},
+        {"dataset": "mnist", "protocol": "authors"},
+        {"dataset": "mnist", "protocol": "authors", "rule": "robust"},
+        {"dataset": "eurosat", "stop": False, "shuffle": False, "select": "kl"},
+    ],
+)
+def test_the_command_is_read_back_as_the_same_run(given: dict[str, Any]) -> None:
+    config = resolve("adaptive", **given)
+    assert resolve("adaptive", **{"dataset": "digits", **spoken(config.command)}) == config
+
+
+def test_the_rule_of_ones_own_data_is_always_said(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(200, 6)))
+    for rule in ("paper", "robust"):
+        config = resolve("adaptive", str(tmp_path / "x.npy"), clusters=3, rule=rule)
+        assert f"--rule {rule}" in config.command
+    np.save(tmp_path / "one.npy", np.random.default_rng(0).normal(size=(200, 1)))
+    with pytest.raises(ConfigError, match="--dims is needed"):
+        sweep("grid", str(tmp_path / "one.npy"), clusters=3)
 
 
 def test_the_command_makes_the_same_run() -> None:

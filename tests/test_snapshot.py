@@ -82,6 +82,7 @@ def test_survives_a_file() -> None:
     train(model, optimizer, 2)
     file.seek(0)
     Snapshot.from_state(torch.load(file, weights_only=True)).bring_back(model.layers, optimizer)
+    assert all(value.device == p.device for p in model.parameters() for value in optimizer.state[p].values())
     assert all(torch.equal(model.state_dict()[name], value) for name, value in weights.items())
 
 
@@ -142,7 +143,7 @@ def test_resumes_in_the_middle_of_a_trial(epochs: int) -> None:
 def test_a_trial_that_could_not_be_judged_is_not_begun() -> None:
     model = Small()
     optimizer = OPTIMIZERS["adam"](model.parameters())
-    for epochs, size in ((8, 10), (9, 6)):
+    for epochs, size in ((9, 10), (10, 7)):
         compressor = aldvae.Compressor(
             heads=[model.mu, model.log_var],
             readers=[model.reader],
@@ -151,8 +152,12 @@ def test_a_trial_that_could_not_be_judged_is_not_begun() -> None:
             epochs=epochs,
         )
         for _ in range(6):
-            compressor.step(**losses_of(2, compressor.latent_dim))
+            step = compressor.step(**losses_of(2, compressor.latent_dim))
         assert compressor.latent_dim == size
+        assert step.decision is not None
+        assert ("too late" in step.decision.reason) == (size == 10)
+        for _ in range(6, epochs + 3):
+            compressor.step(**losses_of(9, compressor.latent_dim))
 
 
 def test_the_robust_rule_needs_what_it_undoes_with() -> None:

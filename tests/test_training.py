@@ -444,7 +444,8 @@ def test_a_run_of_the_robust_rule_resumes_also_in_the_middle_of_a_trial(tmp_path
     given |= {"posterior": "softmax", "patience": 2, "epochs": 14, "init_dim": 24}
     config = resolve("adaptive", "digits", rule="robust", **given)
     whole = run(config, Execution(results_dir=tmp_path / "whole"))
-    assert "remove" in set(pd.read_csv(whole.path / "decisions.csv")["action"])
+    actions = set(pd.read_csv(whole.path / "decisions.csv")["action"])
+    assert "remove" in actions
     execution = Execution(results_dir=tmp_path / "resumed")
     with pytest.raises(KeyboardInterrupt):
         run(config, execution, Interrupt(after))

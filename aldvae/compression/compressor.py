@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -115,23 +115,26 @@ class Compressor:
         self._state, decision = self.rule.adapt(self._state, self.epoch, self.latent_dim, metrics, known)
         if decision is None:
             return Step(self.latent_dim)
-        if decision.undo:
-            known = self._undo()
+        if decision.undo and self._before is not None:
+            known = self._undo(self._before)
         self._before = None
+        if self._too_late(decision):
+            return Step(self.latent_dim, replace(decision, remove=0, reason=f"{decision.reason}: too late for that"))
         return self._carry_out(decision, known)
 
     def _carry_out(self, decision: Decision, kl: list[float] | None) -> Step:
         stops = decision.stop and not self.found
         remove = decision.go_on if decision.stop and not self.stop else decision.remove
-        step = Step(self.latent_dim, decision) if self._too_late(decision) else self._remove(remove, decision, kl)
+        step = self._remove(remove, decision, kl)
         if stops:
             self.stop_epoch, self.stop_latent_dim = self.epoch, self.latent_dim if self.stop else decision.latent_dim
         return step
 
     def _too_late(self, decision: Decision) -> bool:
         """Whether too few epochs are left to train on, or to judge a trial; what goes with a stop needs none."""
+        removes = decision.remove > 0 or decision.go_on > 0
         left = None if self.epochs is None else self.epochs - self.epoch
-        return left is not None and not (decision.stop and self.stop) and left < max(1, decision.trial)
+        return removes and left is not None and not (decision.stop and self.stop) and left < max(1, decision.trial + 1)
 
     def _remove(self, n: int, decision: Decision, kl: list[float] | None) -> Step:
         if n == 0:
@@ -145,12 +148,11 @@ class Compressor:
         self.neurons = [neuron for neuron in self.neurons if neuron not in gone]
         return Step(self.latent_dim, decision, tuple(positions), gone)
 
-    def _undo(self) -> list[float]:
+    def _undo(self, before: _Before) -> list[float]:
         """Take back the removal on trial; return the KL divergences from before it."""
-        assert self._before is not None
-        self._before.snapshot.bring_back([*self.heads, *self.readers], self.optimizer)
-        self.neurons = list(self._before.neurons)
-        return self._before.kl
+        before.snapshot.bring_back([*self.heads, *self.readers], self.optimizer)
+        self.neurons = list(before.neurons)
+        return before.kl
 
     def _shrink(self, positions: list[int]) -> None:
         remove_neurons(self.heads, self.readers, positions, self.optimizer)

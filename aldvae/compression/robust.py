@@ -36,6 +36,8 @@ _AGREEING = 4
 _STEADY = 0.03
 # So many spares are kept for each paying dimension, and two.
 _SPARES = 0.5
+# So many measured epochs tell where the loss is heading, and so many at least.
+_LONGEST_VIEW, _SHORTEST_VIEW = 7, 5
 # The largest share of the dimensions that is removed on trial at once.
 _LARGEST_STEP = 1 / 3
 # The median absolute deviation of normal numbers, times this, is their standard deviation.
@@ -78,8 +80,9 @@ class RobustRule:
     """Removes what is idle at once, anything else on trial; stops when the size has settled.
 
     Decides every `patience` epochs, which is also how long a trial lasts. `beta` is the weight of the KL divergence in
-    the training loss. Needs `recon_loss` and `kl` at every step (or none of both: not measured), and removes the
-    dimensions of lowest KL divergence. Never below `min_dim`. Raises `ConfigError` for settings that make no sense.
+    the training loss. Needs `recon_loss` and `kl` at every step, or at some: then at every `patience`-th at least.
+    Removes the dimensions of lowest KL divergence. Never below `min_dim`. Raises `ConfigError` for settings that make
+    no sense.
     """
 
     patience: int = 3
@@ -88,9 +91,11 @@ class RobustRule:
 
     def __post_init__(self) -> None:
         """Refuse settings that make no sense."""
-        for name, least in (("patience", 1), ("min_dim", SMALLEST_DIM), ("beta", 0)):
-            if not getattr(self, name) >= least:
+        for name, least in (("patience", 1), ("min_dim", SMALLEST_DIM)):
+            if getattr(self, name) < least:
                 raise ConfigError(name, f"must be {least} or more, not {getattr(self, name)}")
+        if not self.beta > 0:
+            raise ConfigError("beta", f"must be above 0 for the robust rule, not {self.beta}: nothing else falls idle")
 
     def init(self) -> RobustState:
         """Return the state before the first epoch."""
@@ -110,14 +115,16 @@ class RobustRule:
     ) -> tuple[RobustState, Decision | None]:
         """Take in one epoch; decide at every `patience`-th one. See `Rule.adapt`.
 
-        Raises `KeyError` when only one of ``recon_loss`` and `kl` is given, `ValueError` for NaN.
+        Raises `KeyError` when only one of ``recon_loss`` and `kl` is given, or none when it is time to decide, and
+        `ValueError` for NaN.
         """
-        if ("recon_loss" in metrics) != (kl is not None):
-            raise KeyError("the robust rule decides on recon_loss and kl; give both")
+        deciding = epoch % self.patience == 0
+        if ("recon_loss" in metrics) != (kl is not None) or (deciding and kl is None):
+            raise KeyError(f"the robust rule decides every {self.patience} epochs on recon_loss and kl; give both")
         if kl is not None:
             seen = self._seen(epoch - state.wasted, metrics["recon_loss"], kl)
             state = replace(state, history=(*state.history, seen))
-        if epoch % self.patience or not state.history:
+        if not deciding:
             return state, None
         if state.before_trial:
             return self._judge(state, epoch, latent_dim)
@@ -134,7 +141,7 @@ class RobustRule:
         """Keep or undo the removal on trial, and go on from there."""
         now = state.history[-1]
         before = tuple(seen for seen in state.history if seen.age <= now.age - self.patience)
-        expected, noise = outlook(before, now.age, 2 * self.patience)
+        expected, noise = outlook(before[-_LONGEST_VIEW:], now.age)
         cost = now.loss - expected
         told = f"{latent_dim} cost {cost:.3g} nats, noise {noise:.2g}"
         if cost <= _STANDARD_ERRORS * noise:
@@ -146,11 +153,11 @@ class RobustRule:
 
     def _decide(self, state: RobustState, epoch: int, latent_dim: int) -> tuple[RobustState, Decision]:
         now = state.history[-1]
-        idle = latent_dim - now.paying
-        state = replace(state, prunes=state.prunes or idle >= ceil(TOLERANCE * latent_dim))
         if now.paying == 0:
             return state, Decision(epoch, latent_dim, reason="no dimension carries information yet")
-        if state.prunes:
+        idle = latent_dim - now.paying
+        state = replace(state, prunes=state.prunes or idle >= ceil(TOLERANCE * latent_dim))
+        if state.prunes and not (idle == 0 and self._settled(state)):
             return state, self._prune(state, epoch, latent_dim)
         return self._try_less(state, epoch, latent_dim)
 
@@ -178,27 +185,26 @@ class RobustRule:
         return agree and abs(now.rate - last[0].rate) <= _STEADY * now.rate
 
     def _try_less(self, state: RobustState, epoch: int, latent_dim: int) -> tuple[RobustState, Decision]:
-        if state.history[-1].age < 2 * self.patience:
+        if state.history[-1].age < 2 * self.patience or len(state.history) < _SHORTEST_VIEW:
             return state, Decision(epoch, latent_dim, reason="all dimensions pay, so far")
-        if latent_dim - state.too_small <= max(1, int(TOLERANCE * latent_dim)):
-            return state, Decision(epoch, latent_dim, stop=True, reason=f"{state.too_small} is too small")
-        target = max((latent_dim + state.too_small) // 2, int(latent_dim * (1 - _LARGEST_STEP)))
-        removed = latent_dim - target
-        decision = Decision(epoch, latent_dim, removed, trial=self.patience, reason=f"{target} on trial")
+        gap = latent_dim - state.too_small
+        if gap <= max(1, int(TOLERANCE * latent_dim)):
+            tried = state.too_small >= self.min_dim
+            reason = f"{state.too_small} is too small" if tried else f"{self.min_dim} is the smallest size allowed"
+            return state, Decision(epoch, latent_dim, stop=True, reason=reason)
+        removed = min(gap - gap // 2, max(1, int(latent_dim * _LARGEST_STEP)))
+        reason = f"{latent_dim - removed} on trial"
+        decision = Decision(epoch, latent_dim, removed, trial=self.patience, reason=reason)
         return replace(state, before_trial=latent_dim), decision
 
 
-def outlook(before: Sequence[Seen], age: int, window: int) -> tuple[float, float]:
-    """Return the loss to be expected at `age` from how it fell over the last `window` epochs, and its noise (nats).
+def outlook(before: Sequence[Seen], age: int) -> tuple[float, float]:
+    """Return the loss to be expected at `age` from how it fell `before` (three epochs or more), and its noise (nats).
 
     Medians, so that the jump after a removal does not count. The pace is that of a loss falling like 1 / age. The noise
-    is the standard deviation of the difference of two losses, infinite where there are too few to tell.
+    is the standard deviation of the difference of two losses.
     """
-    last = before[-1]
-    recent = [seen for seen in before if seen.age >= last.age - window]
-    falls = [(a.loss - b.loss) / (b.age - a.age) for a, b in pairwise(recent)]
-    if len(falls) < 2:
-        return last.loss, float("inf")
-    pace = median(falls)
-    noise = _DEVIATIONS * median(abs(fall - pace) for fall in falls)
+    last, pairs = before[-1], list(pairwise(before))
+    pace = median((a.loss - b.loss) / (b.age - a.age) for a, b in pairs)
+    noise = _DEVIATIONS * median(abs(a.loss - b.loss - pace * (b.age - a.age)) for a, b in pairs)
     return last.loss - pace * (age - last.age) * last.age / age, noise

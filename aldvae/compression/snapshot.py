@@ -44,9 +44,9 @@ class Snapshot:
                 kept = nn.Parameter(value.to(parameter.device, copy=True), requires_grad=parameter.requires_grad)
                 setattr(layer, name, kept)
             if optimizer is not None:
-                replace_in_optimizer(optimizer, parameter, kept)
+                now = replace_in_optimizer(optimizer, parameter, kept)
                 if state:
-                    optimizer.state[kept] = {key: _copy(part) for key, part in state.items()}
+                    optimizer.state[kept] = {key: _copy(part, now.get(key)) for key, part in state.items()}
         for layer in layers:
             layer.out_features, layer.in_features = layer.weight.shape
 
@@ -60,8 +60,11 @@ class Snapshot:
         return cls(**state)
 
 
-def _copy(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, Tensor) else value
+def _copy(value: Any, like: Any = None) -> Any:
+    """Copy a tensor, to where `like` is; a snapshot out of a file may lie on another device than the model."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.detach().to(like.device if isinstance(like, Tensor) else value.device, copy=True)
 
 
 Slot = tuple[nn.Linear | None, str, nn.Parameter]

@@ -21,7 +21,7 @@ def draw_variants(series: Sequence[Series]) -> Drawn:
     drawn = Drawn()
     for group in variants(series):
         first = next(iter(group.values())).config
-        label = f"{first.dataset}, from {first.init_dim}"
+        label = f"{first.dataset}, from {first.init_dim}" + (f", data {first.source[:6]}" if first.source else "")
         drawn.figures[f"variants{slug(label)}"] = _draw(group, label)
     return drawn
 
