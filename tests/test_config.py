@@ -129,7 +129,7 @@ def test_an_option_that_means_nothing_to_the_robust_rule_is_refused(option: str,
 
 def test_the_robust_rule_comes_with_settings_of_its_own() -> None:
     config = resolve("adaptive", "digits", rule="robust", beta=0.5, min_dim=3)
-    assert (config.select, config.make_rule()) == ("kl", RobustRule(beta=0.5, min_dim=3))
+    assert (config.select, config.make_rule()) == ("kl", RobustRule(beta=0.5, min_dim=3, epochs=200))
     with pytest.raises(ConfigError, match="--select must be kl with --rule robust, not random"):
         resolve("adaptive", "digits", rule="robust", select="random")
     both = resolve("adaptive", "mnist", rule="robust", protocol="authors")

@@ -130,4 +130,5 @@ def test_what_can_be_trained_together() -> None:
     assert stack_key(resolve("adaptive", "sprites")) is None
     assert stack_key(resolve("adaptive", "digits", shuffle=False, rule="authors")) == stack_key(one)
     assert stack_key(resolve("adaptive", "digits", posterior="softmax")) is None
+    assert stack_key(resolve("adaptive", "digits", rule="robust")) is None
     assert stack_key(resolve("adaptive", "digits", shrunk_layers="frozen")) is None

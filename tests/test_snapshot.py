@@ -155,7 +155,7 @@ def test_a_trial_that_could_not_be_judged_is_not_begun() -> None:
             step = compressor.step(**losses_of(2, compressor.latent_dim))
         assert compressor.latent_dim == size
         assert step.decision is not None
-        assert ("too late" in step.decision.reason) == (size == 10)
+        assert ("too few epochs are left" in step.decision.reason) == (size == 10)
         for _ in range(6, epochs + 3):
             compressor.step(**losses_of(9, compressor.latent_dim))
 

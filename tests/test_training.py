@@ -21,6 +21,8 @@ from matplotlib.image import imread
 
 import aldvae
 from aldvae.compression.compressor import Step
+from aldvae.compression.robust import RobustRule
+from aldvae.compression.rules import Decision
 from aldvae.config import RunConfig, resolve
 from aldvae.data import inputs
 from aldvae.errors import AldvaeError, BusyError, ConfigError, DivergedError
@@ -450,6 +452,24 @@ def test_a_run_of_the_robust_rule_resumes_also_in_the_middle_of_a_trial(tmp_path
     with pytest.raises(KeyboardInterrupt):
         run(config, execution, Interrupt(after))
     assert contents(run(config, execution).path) == contents(whole.path)
+
+
+def test_final_metrics_are_those_of_the_model_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that stops at the last epoch, after that was measured, and removes with the stop."""
+
+    def stop_at_the_end(rule: RobustRule, state: Any, epoch: int, latent_dim: int, *_: Any) -> Any:
+        last = epoch == rule.epochs
+        return state, Decision(epoch, latent_dim, remove=4 if last else 0, stop=last)
+
+    monkeypatch.setattr(RobustRule, "adapt", stop_at_the_end)
+    given: dict[str, Any] = {"limit": 300, "hidden_dim": 32, "fid_samples": 80, "silhouette_samples": 80, "epochs": 3}
+    outcome = run(resolve("adaptive", "digits", rule="robust", init_dim=12, **given), Execution(results_dir=tmp_path))
+    final, rows = outcome.summary["final"], pd.read_csv(outcome.path / "metrics.csv")
+    assert list(rows["latent_dim"]) == [12, 12, 12]
+    assert (final["latent_dim"], outcome.summary["latent_dim"], final["epoch"]) == (8, 8, 3)
+    assert final["active_units"] <= 8
+    assert final["recon_loss"] != rows["recon_loss"].iloc[-1]
+    assert final["train_loss"] == rows["train_loss"].iloc[-1]
 
 
 def test_a_run_of_the_authors_protocol_resumes_and_leaves_its_model(tmp_path: Path) -> None:

@@ -79,6 +79,8 @@ class Compressor:
         self.heads, self.readers, self.optimizer = linear_layers(heads), linear_layers(readers), optimizer
         self.rule: Rule[Any] = rule if rule is not None else PaperRule()
         robust = isinstance(self.rule, RobustRule)
+        if isinstance(self.rule, RobustRule) and self.rule.epochs is None:
+            self.rule = replace(self.rule, epochs=epochs)
         self.select = select or ("kl" if robust else "random")
         self._selection = selection(self.select)
         if robust and (self.select != "kl" or optimizer is None or freeze or not stop):
@@ -118,23 +120,17 @@ class Compressor:
         if decision.undo and self._before is not None:
             known = self._undo(self._before)
         self._before = None
-        if self._too_late(decision):
-            return Step(self.latent_dim, replace(decision, remove=0, reason=f"{decision.reason}: too late for that"))
         return self._carry_out(decision, known)
 
     def _carry_out(self, decision: Decision, kl: list[float] | None) -> Step:
         stops = decision.stop and not self.found
         remove = decision.go_on if decision.stop and not self.stop else decision.remove
-        step = self._remove(remove, decision, kl)
+        # At the last epoch no training would follow; what goes with a stop needs none.
+        last = self.epoch == self.epochs and not (decision.stop and self.stop)
+        step = self._remove(0 if last else remove, decision, kl)
         if stops:
             self.stop_epoch, self.stop_latent_dim = self.epoch, self.latent_dim if self.stop else decision.latent_dim
         return step
-
-    def _too_late(self, decision: Decision) -> bool:
-        """Whether too few epochs are left to train on, or to judge a trial; what goes with a stop needs none."""
-        removes = decision.remove > 0 or decision.go_on > 0
-        left = None if self.epochs is None else self.epochs - self.epoch
-        return removes and left is not None and not (decision.stop and self.stop) and left < max(1, decision.trial + 1)
 
     def _remove(self, n: int, decision: Decision, kl: list[float] | None) -> Step:
         if n == 0:

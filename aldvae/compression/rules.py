@@ -36,7 +36,7 @@ class Decision:
     """What a rule decided at the end of `epoch`, and the slopes (per epoch) it saw.
 
     With `undo`, the removal on trial is taken back first. `remove` is the number of neurons to remove now, 0 for none;
-    if on `trial`, it can be undone so many epochs later. With `stop` the size is final after that. `go_on` is the
+    on `trial`, so that a later decision can undo it. With `stop` the size is final after that. `go_on` is the
     number to remove instead by who does not want to stop. `slowed` marks the one decision that slowed the removal
     down. A metric whose window was not yet full is absent from `slopes`.
     """
@@ -46,7 +46,7 @@ class Decision:
     remove: int = 0
     stop: bool = False
     go_on: int = 0
-    trial: int = 0
+    trial: bool = False
     undo: bool = False
     slowed: bool = False
     slopes: Mapping[str, float] = field(default_factory=dict)
