@@ -143,7 +143,7 @@ def test_resumes_in_the_middle_of_a_trial(epochs: int) -> None:
 def test_a_trial_that_could_not_be_judged_is_not_begun() -> None:
     model = Small()
     optimizer = OPTIMIZERS["adam"](model.parameters())
-    for epochs, size in ((9, 10), (10, 7)):
+    for epochs, size in ((8, 10), (9, 7)):
         compressor = aldvae.Compressor(
             heads=[model.mu, model.log_var],
             readers=[model.reader],

@@ -82,7 +82,7 @@ class RobustRule:
     Decides every `patience` epochs, which is also how long a trial lasts. `beta` is the weight of the KL divergence in
     the training loss. Needs `recon_loss` and `kl` at every step, or at some: then at every `patience`-th at least.
     Removes the dimensions of lowest KL divergence. Never below `min_dim`. With the number of all `epochs`, no trial is
-    begun that could not be judged and trained on. Raises `ConfigError` for settings that make no sense.
+    begun that could not be judged. Raises `ConfigError` for settings that make no sense.
     """
 
     patience: int = 3
@@ -195,7 +195,7 @@ class RobustRule:
             return state, Decision(epoch, latent_dim, stop=True, reason=reason)
         removed = min(gap - gap // 2, max(1, int(latent_dim * _LARGEST_STEP)))
         target = latent_dim - removed
-        if self.epochs is not None and epoch + self.patience >= self.epochs:
+        if self.epochs is not None and epoch + self.patience > self.epochs:
             return state, Decision(epoch, latent_dim, reason=f"too few epochs are left to try {target}")
         decision = Decision(epoch, latent_dim, removed, trial=True, reason=f"{target} on trial")
         return replace(state, before_trial=latent_dim), decision
