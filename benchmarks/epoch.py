@@ -8,17 +8,12 @@ from __future__ import annotations
 
 import argparse
 
+from mnist import mnist
 from plain import bare_epoch, mlp, mlp_work, plain_epoch
 from timing import medians, report, roofline
 
-from aldvae.config import resolve
 from aldvae.cpu import cpu_settings
 from aldvae.data.dataset import inputs
-from aldvae.devices import pick_device
-from aldvae.execution import Execution
-from aldvae.metrics.evaluation import Evaluator
-from aldvae.trainer import Trainer
-from aldvae.training import Shelf, load_data, load_features_of
 
 FLOOR = "products alone"
 
@@ -28,13 +23,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=3)
     arguments = parser.parse_args()
-    config = resolve("adaptive", "mnist", fid_features="classifier", init_dim=100)
-    execution, device = Execution(), pick_device("cpu")
     with cpu_settings(1):
-        data = load_data(config, execution, Shelf())
-        features = load_features_of(config, execution, data, device, Shelf())
-        trainer = Trainer(config, data, device)
-        evaluator = Evaluator(config, data.validation, features, execution.cache_directory, device)
+        _, data, _, trainer, evaluator = mnist()
         images, step, epochs = inputs(data.train.x), mlp_work(), iter(range(1, 1000))
 
         def ours() -> None:

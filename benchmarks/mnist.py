@@ -1,0 +1,35 @@
+"""What an adaptive run on MNIST is made of, for benchmarks of its parts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from aldvae.config import RunConfig, resolve
+from aldvae.data import Dataset
+from aldvae.devices import pick_device
+from aldvae.execution import Execution
+from aldvae.metrics.evaluation import Evaluator
+from aldvae.metrics.features import Features
+from aldvae.trainer import Trainer
+from aldvae.training import Shelf, load_data, load_features_of
+
+
+class Parts(NamedTuple):
+    """The parts of a run with classifier features, from 100 dimensions, on the CPU."""
+
+    config: RunConfig
+    data: Dataset
+    features: Features
+    trainer: Trainer
+    evaluator: Evaluator
+
+
+def mnist() -> Parts:
+    """Load and make them; the data lie where `ALDVAE_DATA_DIR` says."""
+    config = resolve("adaptive", "mnist", fid_features="classifier")
+    execution, device = Execution(), pick_device("cpu")
+    data = load_data(config, execution, Shelf())
+    features = load_features_of(config, execution, data, device, Shelf())
+    assert features is not None
+    evaluator = Evaluator(config, data.validation, features, execution.cache_directory, device)
+    return Parts(config, data, features, Trainer(config, data, device), evaluator)
