@@ -200,7 +200,7 @@ def run(
     """Do all runs of a plan file; the same command goes on with what is left."""
     from aldvae.plans import load_plan
 
-    execution, schedule, told = _take(Execution, values), _take(Schedule, values), load_plan(plan)
+    execution, schedule, told = _take(Execution, values, plan=plan.name), _take(Schedule, values), load_plan(plan)
     print(told.title, *([told.reduces] if told.reduces else []), sep="\n", file=sys.stderr)
     _work(lambda: told.runs(execution), execution, schedule, dry_run)
 

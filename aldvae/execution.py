@@ -18,10 +18,11 @@ class Execution:
     """How and where a run is executed; none of it is part of what the run is.
 
     `own_data` is the place of the user's own data, named with ``--dataset``. `share` is the most CPU threads that a run
-    may take of itself, where it does not have the machine alone.
+    may take of itself, where it does not have the machine alone. `plan` names the plan file a run is part of.
     """
 
     own_data: Path | None = None
+    plan: str | None = None
     share: int | None = None
     data_dir: Path | None = setting("Execution", "Where datasets lie or are downloaded to (or ALDVAE_DATA_DIR).", None)
     results_dir: Path = setting("Execution", "Where run directories are made.", Path("runs"))

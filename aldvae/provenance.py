@@ -16,10 +16,11 @@ import aldvae
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "pytorch-fid")
 
 
-def session(device: torch.device, threads: int, first_epoch: int) -> dict[str, Any]:
-    """Describe this process as a session that works on a run from `first_epoch` on."""
+def session(device: torch.device, threads: int, first_epoch: int, plan: str | None = None) -> dict[str, Any]:
+    """Describe this process as a session that works on a run from `first_epoch` on, as part of `plan` if it has one."""
     return {
         "first_epoch": first_epoch,
+        **({"plan": plan} if plan is not None else {}),
         "aldvae": aldvae.__version__,
         "commit": _commit(),
         "python": platform.python_version(),

@@ -152,14 +152,14 @@ class Run:
         self.trainer = Trainer(config, prepared.data, prepared.device)
         validation, features = prepared.data.validation, prepared.features
         self.evaluator = Evaluator(config, validation, features, execution.cache_directory, prepared.device)
-        self.epoch = 1 + self._begin()
+        self.epoch = 1 + self._begin(execution.plan)
         for note in [*config.warnings(), *([features.note] if features else [])]:
             self.observer.remark(note)
         self.observer.started(config, self.epoch)
 
-    def _begin(self) -> int:
+    def _begin(self, plan: str | None) -> int:
         done, tables = _resume(self.trainer, self.directory, self.observer)
-        now = session(self.prepared.device, self.prepared.threads, done + 1)
+        now = session(self.prepared.device, self.prepared.threads, done + 1, plan)
         before = self.directory.begin(self.prepared.inputs, now)
         self.directory.restore_tables(tables)
         if done and before and any(before[name] != now[name] for name in ("device", "threads")):

@@ -185,6 +185,12 @@ def test_execution_settings_change_where_and_how(tmp_path: Path) -> None:
     assert json.loads((path / "provenance.json").read_text())["sessions"][0]["threads"] == 2
 
 
+@pytest.mark.parametrize("plan", [None, "digits.toml"])
+def test_provenance_names_the_plan_of_a_run(tmp_path: Path, plan: str | None) -> None:
+    path = executed(tmp_path, results_dir=tmp_path, plan=plan)
+    assert json.loads((path / "provenance.json").read_text())["sessions"][0].get("plan") == plan
+
+
 @pytest.mark.parametrize(("option", "value"), [("inception_weights", Path("w.pth")), ("device", "abacus")])
 def test_what_execution_cannot_do_is_refused_by_name(tmp_path: Path, option: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=flag(option)):
