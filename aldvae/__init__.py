@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aldvae.compression.compressor import Compressor, Step
-    from aldvae.compression.pruning import remove_neurons
-    from aldvae.compression.robust import RobustRule
-    from aldvae.compression.rules import AuthorsRule, Decision, PaperRule
-    from aldvae.errors import AldvaeError, ConfigError
-    from aldvae.models.storage import load
+    from aldvae.compression.rules.base import Decision
+    from aldvae.compression.rules.robust import RobustRule
+    from aldvae.compression.rules.slopes import AuthorsRule, PaperRule
+    from aldvae.compression.surgery import remove_neurons
+    from aldvae.models.serialization import load
+    from aldvae.utils.errors import AldvaeError, ConfigError
 
 __version__ = "0.1.0"
 
@@ -33,16 +34,16 @@ __all__ = [
 ]
 
 _HOME = {
-    "AldvaeError": "aldvae.errors",
-    "AuthorsRule": "aldvae.compression.rules",
+    "AldvaeError": "aldvae.utils.errors",
+    "AuthorsRule": "aldvae.compression.rules.slopes",
     "Compressor": "aldvae.compression.compressor",
-    "ConfigError": "aldvae.errors",
-    "Decision": "aldvae.compression.rules",
-    "PaperRule": "aldvae.compression.rules",
-    "RobustRule": "aldvae.compression.robust",
+    "ConfigError": "aldvae.utils.errors",
+    "Decision": "aldvae.compression.rules.base",
+    "PaperRule": "aldvae.compression.rules.slopes",
+    "RobustRule": "aldvae.compression.rules.robust",
     "Step": "aldvae.compression.compressor",
-    "load": "aldvae.models.storage",
-    "remove_neurons": "aldvae.compression.pruning",
+    "load": "aldvae.models.serialization",
+    "remove_neurons": "aldvae.compression.surgery",
 }
 
 

@@ -1,6 +1,6 @@
 """`python -m aldvae` is `aldvae`."""
 
-from aldvae.cli import main
+from aldvae.cli.commands import main
 
 # Worker processes import this module again.
 if __name__ == "__main__":

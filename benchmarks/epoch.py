@@ -12,8 +12,8 @@ from mnist import mnist
 from plain import bare_epoch, mlp, mlp_work, plain_epoch
 from timing import medians, report, roofline
 
-from aldvae.cpu import cpu_settings
 from aldvae.data.dataset import inputs
+from aldvae.utils.devices import cpu_settings
 
 FLOOR = "products alone"
 

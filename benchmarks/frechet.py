@@ -11,8 +11,8 @@ import scipy.linalg
 import torch
 from timing import medians, report, roofline
 
-from aldvae.cpu import cpu_settings
 from aldvae.metrics.frechet import frechet_distance, statistics
+from aldvae.utils.devices import cpu_settings
 
 FLOOR = "product, singular values"
 

@@ -21,10 +21,10 @@ from pytorch_fid import fid_score, inception
 from timing import medians, report, roofline
 from torch import nn
 
-from aldvae.cpu import cpu_settings
 from aldvae.metrics.features import Features
 from aldvae.metrics.frechet import frechet_distance, statistics
 from aldvae.metrics.inception import OpenVINOInception, PooledInception
+from aldvae.utils.devices import cpu_settings
 
 RATE_IMAGES = 40
 FID_IMAGES = 100

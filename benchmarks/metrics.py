@@ -10,8 +10,8 @@ import torch
 from mnist import mnist
 from timing import medians, report, roofline
 
-from aldvae.cpu import cpu_settings
 from aldvae.data.dataset import inputs
+from aldvae.utils.devices import cpu_settings
 
 FLOOR = "networks' passes alone"
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from aldvae.config import RunConfig, resolve
-from aldvae.data import Dataset
-from aldvae.devices import pick_device
-from aldvae.execution import Execution
+from aldvae.config.execution import Execution
+from aldvae.config.resolve import resolve
+from aldvae.config.run_config import RunConfig
+from aldvae.data.dataset import Dataset
 from aldvae.metrics.evaluation import Evaluator
 from aldvae.metrics.features import Features
-from aldvae.trainer import Trainer
-from aldvae.training import Shelf, load_data, load_features_of
+from aldvae.training.inputs import Shelf, load_data, load_features_of
+from aldvae.training.trainer import Trainer
+from aldvae.utils.devices import pick_device
 
 
 class Parts(NamedTuple):

@@ -18,9 +18,9 @@ from pathlib import Path
 import pandas as pd
 from timing import machine
 
-from aldvae.config import resolve
-from aldvae.execution import Execution
-from aldvae.training import run
+from aldvae.config.execution import Execution
+from aldvae.config.resolve import resolve
+from aldvae.training.loop import run
 
 RUNS = 200
 

@@ -11,12 +11,12 @@ import argparse
 import torch
 from timing import medians, report
 
-from aldvae.config import resolve
-from aldvae.cpu import cpu_settings
-from aldvae.execution import Execution
-from aldvae.population import train_together
-from aldvae.trainer import Trainer
-from aldvae.training import Shelf, load_data
+from aldvae.config.execution import Execution
+from aldvae.config.resolve import resolve
+from aldvae.training.inputs import Shelf, load_data
+from aldvae.training.stacked import train_together
+from aldvae.training.trainer import Trainer
+from aldvae.utils.devices import cpu_settings
 
 
 def compare(dataset: str, limit: int | None, runs: int, device: torch.device, repetitions: int) -> None:

@@ -13,12 +13,12 @@ import torch
 from plain import bare_epoch, conv, conv_work, mlp, mlp_work, plain_epoch
 from timing import medians, report, roofline
 
-from aldvae.config import resolve
-from aldvae.cpu import cpu_settings
+from aldvae.config.execution import Execution
+from aldvae.config.resolve import resolve
 from aldvae.data.dataset import inputs
-from aldvae.execution import Execution
-from aldvae.trainer import Trainer
-from aldvae.training import Shelf, load_data
+from aldvae.training.inputs import Shelf, load_data
+from aldvae.training.trainer import Trainer
+from aldvae.utils.devices import cpu_settings
 
 # The samples of an epoch, the plain network, the bare work of a step.
 CASES = {"mnist": (20_000, mlp, mlp_work), "eurosat": (2_000, conv, conv_work)}

@@ -28,7 +28,7 @@ from typing import Any
 
 import pandas as pd
 
-from aldvae.tables import cell, markdown
+from aldvae.analysis.tables import cell, markdown
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("docs", "benchmarks", "experiments", "results")

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from aldvae.data import Dataset, load_dataset
-from aldvae.protocol import PROTOCOLS
+from aldvae.config.presets import PROTOCOLS
+from aldvae.data.dataset import Dataset
+from aldvae.data.load import load_dataset
 
 # An adaptive run on digits of a second.
 TINY: dict[str, Any] = {

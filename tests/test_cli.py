@@ -10,10 +10,11 @@ import pytest
 from matplotlib.image import imread
 
 from aldvae import __version__
-from aldvae.config import COMPRESSION, RunConfig, resolve
-from aldvae.data import SOURCES
-from aldvae.execution import Execution, Schedule
-from aldvae.settings import flag, settings
+from aldvae.config.execution import Execution, Schedule
+from aldvae.config.options import flag, settings
+from aldvae.config.resolve import resolve
+from aldvae.config.run_config import COMPRESSION, RunConfig
+from aldvae.data.sources import SOURCES
 from tests.conftest import Cli, Result
 
 TINY = ("--limit=200", "--epochs=4", "--patience=2", "--fid-samples=50", "--silhouette-samples=50", "--hidden-dim=16")

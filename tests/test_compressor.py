@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import aldvae
-from aldvae.compression.rules import PaperRule
-from aldvae.errors import ConfigError
+from aldvae.compression.rules.slopes import PaperRule
+from aldvae.utils.errors import ConfigError
 
 
 class Small(nn.Module):

@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aldvae.compression.robust import RobustRule
-from aldvae.compression.rules import AuthorsRule, PaperRule
-from aldvae.config import RunConfig, resolve
-from aldvae.errors import ConfigError
-from aldvae.execution import Execution
-from aldvae.series import fixed
-from aldvae.settings import settings
-from aldvae.sweeps import sweep
+from aldvae.analysis.series import fixed
+from aldvae.compression.rules.robust import RobustRule
+from aldvae.compression.rules.slopes import AuthorsRule, PaperRule
+from aldvae.config.execution import Execution
+from aldvae.config.options import settings
+from aldvae.config.resolve import resolve
+from aldvae.config.run_config import RunConfig
+from aldvae.sweeps.jobs import sweep
+from aldvae.utils.errors import ConfigError
 
 
 def test_what_is_not_given_comes_from_the_protocol() -> None:

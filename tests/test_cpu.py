@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from aldvae.cpu import cpu_settings
+from aldvae.utils.devices import cpu_settings
 
 
 def denormals_count() -> bool:

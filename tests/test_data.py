@@ -11,9 +11,12 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from aldvae.data import SOURCES, Dataset, eurosat, load_dataset, sprites
-from aldvae.errors import ConfigError
-from aldvae.protocol import PROTOCOLS
+from aldvae.config.presets import PROTOCOLS
+from aldvae.data import eurosat, sprites
+from aldvae.data.dataset import Dataset
+from aldvae.data.load import load_dataset
+from aldvae.data.sources import SOURCES
+from aldvae.utils.errors import ConfigError
 from tests.conftest import digits, served
 
 

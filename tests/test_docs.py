@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 import aldvae
-from aldvae.cli import app
+from aldvae.cli.commands import app
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from aldvae.config import resolve
-from aldvae.errors import ConfigError, DivergedError
+from aldvae.config.resolve import resolve
 from aldvae.metrics.clustering import agreement, find_clusters, silhouette
 from aldvae.metrics.evaluation import Evaluator, check_samples
 from aldvae.metrics.features import Features
 from aldvae.metrics.frechet import Statistics, cached_statistics, statistics
 from aldvae.metrics.latent import active_units, kinds_of_dimensions
-from aldvae.models import build_vae
+from aldvae.models.build import build_vae
 from aldvae.models.vae import VAE
+from aldvae.utils.errors import ConfigError, DivergedError
 from tests.conftest import digits
 
 CPU = torch.device("cpu")

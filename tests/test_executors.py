@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from aldvae.devices import spread
-from aldvae.execution import Execution
-from aldvae.executors import Ended, EpochDone, Event, State
-from aldvae.executors.local import LocalExecutor
-from aldvae.executors.mirror import Mirror, apply, content, pack, unpack
-from aldvae.executors.worker import hide_paths, one_line
-from aldvae.observer import Observer
-from aldvae.results import read_results
-from aldvae.runs import FAILURE
-from aldvae.sweeps import sweep
-from aldvae.training import run
+from aldvae.config.execution import Execution
+from aldvae.runs.directory import FAILURE
+from aldvae.runs.results import read_results
+from aldvae.sweeps.executors.base import Ended, EpochDone, Event, State
+from aldvae.sweeps.executors.file_sync import Mirror, apply, content, pack, unpack
+from aldvae.sweeps.executors.local import LocalExecutor
+from aldvae.sweeps.executors.worker import hide_paths, one_line
+from aldvae.sweeps.jobs import sweep
+from aldvae.training.callbacks import Observer
+from aldvae.training.loop import run
+from aldvae.utils.devices import spread
 from tests.conftest import TINY, Cli
 
 FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items() if name != "init_dim"]
@@ -108,7 +108,7 @@ def test_a_run_that_raises_is_told_without_the_machines_paths(tmp_path: Path) ->
     assert ended.state is State.FAILED
     assert "config.json cannot be read" in ended.reason
     assert "ConfigError" in ended.traceback
-    assert 'File "aldvae/training.py"' in ended.traceback
+    assert 'File "aldvae/training/loop.py"' in ended.traceback
     for place in (str(Path.home()), sys.prefix, str(Path(__file__).parents[1])):
         assert place + os.sep not in ended.traceback
 

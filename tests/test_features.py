@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 from pytorch_fid import fid_score, inception
 
-from aldvae.config import FID_FEATURES
-from aldvae.errors import ConfigError
-from aldvae.metrics.features import FEATURES, Request, frames, load_features
+from aldvae.config.run_config import FID_FEATURES
+from aldvae.data.dataset import frames
+from aldvae.metrics.features import FEATURES, Request, load_features
 from aldvae.metrics.inception import load_inception
+from aldvae.utils.errors import ConfigError
 from tests.conftest import digits, served
 
 CPU = torch.device("cpu")

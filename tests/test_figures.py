@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
-from aldvae.config import resolve
-from aldvae.execution import Execution
-from aldvae.figures.overview import draw_overview
-from aldvae.training import run
+from aldvae.config.execution import Execution
+from aldvae.config.resolve import resolve
+from aldvae.reporting.figures.run_overview import draw_overview
+from aldvae.training.loop import run
 from tests.conftest import TINY
 
 

@@ -19,14 +19,16 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from aldvae.config import RunConfig, own_data, resolve
+from aldvae.config.execution import Execution, Schedule
+from aldvae.config.options import flag, settings
+from aldvae.config.resolve import own_data, resolve
+from aldvae.config.run_config import RunConfig
 from aldvae.data.catalogue import listing
-from aldvae.drive import preview
-from aldvae.errors import ConfigError
-from aldvae.execution import Execution, Schedule
-from aldvae.settings import flag, settings
-from aldvae.sweeps import Job, Runs
-from aldvae.training import Shelf, run
+from aldvae.sweeps.jobs import Job, Runs
+from aldvae.sweeps.runner import preview
+from aldvae.training.inputs import Shelf
+from aldvae.training.loop import run
+from aldvae.utils.errors import ConfigError
 
 PACKAGE = Path(__file__).parents[1] / "aldvae"
 

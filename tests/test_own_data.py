@@ -13,11 +13,12 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import aldvae
-from aldvae.config import own_data, resolve
-from aldvae.data import load_dataset, own
-from aldvae.errors import ConfigError
-from aldvae.execution import Execution
-from aldvae.training import run
+from aldvae.config.execution import Execution
+from aldvae.config.resolve import own_data, resolve
+from aldvae.data import own
+from aldvae.data.load import load_dataset
+from aldvae.training.loop import run
+from aldvae.utils.errors import ConfigError
 
 RANDOM = np.random.default_rng(0)
 

@@ -14,20 +14,21 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from aldvae.config import COMPRESSION, RunConfig, resolve
-from aldvae.errors import ConfigError
-from aldvae.execution import Execution
-from aldvae.figures.paper import draw_paper, size_text
-from aldvae.figures.style import COLUMN, PAGE, print_style
-from aldvae.models import build_vae
-from aldvae.pictures import draw_pictures
-from aldvae.plotting import plot_results
-from aldvae.report import write_report
-from aldvae.results import read_results
-from aldvae.series import Series, fixed, series, sweep_command, variant
-from aldvae.sweeps import sweep
-from aldvae.tables import make_tables, markdown
-from aldvae.training import run
+from aldvae.analysis.series import Series, fixed, series, sweep_command, variant
+from aldvae.analysis.tables import make_tables, markdown
+from aldvae.config.execution import Execution
+from aldvae.config.resolve import resolve
+from aldvae.config.run_config import COMPRESSION, RunConfig
+from aldvae.models.build import build_vae
+from aldvae.reporting.figures.paper import draw_paper, size_text
+from aldvae.reporting.figures.style import COLUMN, PAGE, print_style
+from aldvae.reporting.html_report import write_report
+from aldvae.reporting.plot import plot_results
+from aldvae.runs.results import read_results
+from aldvae.sweeps.jobs import sweep
+from aldvae.training.artifacts import draw_pictures
+from aldvae.training.loop import run
+from aldvae.utils.errors import ConfigError
 from tests.conftest import Cli, digits
 
 TINY: dict[str, Any] = {

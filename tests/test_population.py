@@ -10,15 +10,17 @@ import pandas as pd
 import pytest
 import torch
 
-from aldvae.config import RunConfig, resolve
-from aldvae.cpu import cpu_settings
-from aldvae.execution import Execution
-from aldvae.observer import Observer
-from aldvae.population import run_together, train_together
-from aldvae.runs import RunDirectory
-from aldvae.sweeps import stack_key
-from aldvae.trainer import Trainer
-from aldvae.training import Run, Shelf, begin, run
+from aldvae.config.execution import Execution
+from aldvae.config.resolve import resolve
+from aldvae.config.run_config import RunConfig
+from aldvae.runs.directory import RunDirectory
+from aldvae.sweeps.stacking import stack_key
+from aldvae.training.callbacks import Observer
+from aldvae.training.inputs import Shelf
+from aldvae.training.loop import Run, begin, run
+from aldvae.training.stacked import run_together, train_together
+from aldvae.training.trainer import Trainer
+from aldvae.utils.devices import cpu_settings
 from tests.conftest import digits
 
 TINY: dict[str, Any] = {

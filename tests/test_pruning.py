@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from aldvae.compression.pruning import remove_neurons
+from aldvae.compression.surgery import remove_neurons
 
 HIDDEN = 7
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {

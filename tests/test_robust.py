@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import aldvae
-from aldvae.compression.robust import RobustRule, RobustState, Seen, outlook
-from aldvae.compression.rules import Decision
-from aldvae.errors import ConfigError
+from aldvae.compression.rules.base import Decision
+from aldvae.compression.rules.robust import RobustRule, RobustState, Seen, outlook
+from aldvae.utils.errors import ConfigError
 
 # What a world of hand-made numbers tells of a model of some size whose weights have some age: its reconstruction loss
 # (the KL divergence left out of it) and the KL divergence of its dimensions, the largest first.

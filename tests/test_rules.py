@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aldvae.compression.registry import rule_class
-from aldvae.compression.rules import METRICS, AuthorsRule, Decision, Observation, PaperRule, rise, slope
-from aldvae.errors import ConfigError
+from aldvae.compression.rules.base import Decision, Observation
+from aldvae.compression.rules.registry import rule_class
+from aldvae.compression.rules.slopes import METRICS, AuthorsRule, PaperRule, rise, slope
+from aldvae.utils.errors import ConfigError
 
 Curves = Mapping[str, Callable[[int], float]]
 FALLING: Curves = {

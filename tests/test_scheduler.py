@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from aldvae import scheduler
-from aldvae.executors import Ended, EpochDone, Event, Note, State
-from aldvae.runs import FAILURE
-from aldvae.scheduler import RETRIES, Scheduler
-from aldvae.sweeps import Job, sweep
+from aldvae.runs.directory import FAILURE
+from aldvae.sweeps import scheduler
+from aldvae.sweeps.executors.base import Ended, EpochDone, Event, Note, State
+from aldvae.sweeps.jobs import Job, sweep
+from aldvae.sweeps.scheduler import RETRIES, Scheduler
 
 
 class Script:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aldvae.compression.selection import SELECTIONS, selection
-from aldvae.errors import ConfigError
+from aldvae.utils.errors import ConfigError
 
 
 @given(data=st.data(), name=st.sampled_from(list(SELECTIONS)), latent_dim=st.integers(1, 60), seed=st.integers(0, 99))

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import aldvae
-from aldvae.compression.pruning import remove_neurons
-from aldvae.compression.robust import RobustRule
+from aldvae.compression.rules.robust import RobustRule
 from aldvae.compression.snapshot import Snapshot
-from aldvae.errors import ConfigError
+from aldvae.compression.surgery import remove_neurons
+from aldvae.utils.errors import ConfigError
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "adam": lambda p: torch.optim.Adam(p, amsgrad=True),

@@ -10,7 +10,7 @@ from PIL import Image
 
 from aldvae.data import sprites
 from aldvae.data.sprites import LABELS, character_order, compose, read_cache, sequences, write_cache
-from aldvae.errors import ConfigError
+from aldvae.utils.errors import ConfigError
 
 Composed = tuple[np.ndarray, np.ndarray, np.ndarray]
 

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from aldvae import stacks
-from aldvae.execution import Execution, Schedule
-from aldvae.stacks import MOST, RUN_BYTES, room, stack_size
+from aldvae.config.execution import Execution, Schedule
+from aldvae.sweeps import stacking as stacks
+from aldvae.sweeps.stacking import MOST, RUN_BYTES, room, stack_size
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aldvae.config import resolve
-from aldvae.errors import ConfigError
-from aldvae.execution import Execution, Schedule, share_of_cores
-from aldvae.plans import PlanError, load_plan
-from aldvae.protocol import DIFFERENCES, PROTOCOLS
-from aldvae.sweeps import distinct, numbers, sweep
+from aldvae.config.execution import Execution, Schedule, share_of_cores
+from aldvae.config.presets import DIFFERENCES, PROTOCOLS
+from aldvae.config.resolve import resolve
+from aldvae.sweeps.jobs import distinct, numbers, sweep
+from aldvae.sweeps.plan_file import PlanError, load_plan
+from aldvae.utils.errors import ConfigError
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 

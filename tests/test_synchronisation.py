@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from aldvae.config import resolve
-from aldvae.population import train_together
-from aldvae.trainer import Trainer
+from aldvae.config.resolve import resolve
+from aldvae.training.stacked import train_together
+from aldvae.training.trainer import Trainer
 from tests.conftest import TINY, digits
 
 # What hands a number, or a size that depends on numbers (as that of an index by a mask), to Python; and what makes a

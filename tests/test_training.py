@@ -21,18 +21,19 @@ from matplotlib.image import imread
 
 import aldvae
 from aldvae.compression.compressor import Step
-from aldvae.compression.robust import RobustRule
-from aldvae.compression.rules import Decision
-from aldvae.config import RunConfig, resolve
-from aldvae.data import inputs
-from aldvae.errors import AldvaeError, BusyError, ConfigError, DivergedError
-from aldvae.execution import Execution
-from aldvae.figures.overview import draw_overview
+from aldvae.compression.rules.base import Decision
+from aldvae.compression.rules.robust import RobustRule
+from aldvae.config.execution import Execution
+from aldvae.config.resolve import resolve
+from aldvae.config.run_config import RunConfig
+from aldvae.data.dataset import inputs
 from aldvae.metrics.evaluation import Evaluator
-from aldvae.observer import Observer
-from aldvae.runs import COLUMNS, RunDirectory
-from aldvae.trainer import Trainer
-from aldvae.training import run
+from aldvae.reporting.figures.run_overview import draw_overview
+from aldvae.runs.directory import COLUMNS, RunDirectory
+from aldvae.training.callbacks import Observer
+from aldvae.training.loop import run
+from aldvae.training.trainer import Trainer
+from aldvae.utils.errors import AldvaeError, BusyError, ConfigError, DivergedError
 from tests.conftest import TINY, digits
 
 # Times differ from run to run; everything else must not.

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from torch import distributions
 from torch.distributions import Normal, kl_divergence
 
-from aldvae.compression.pruning import remove_neurons
-from aldvae.config import LIKELIHOODS as LIKELIHOOD_NAMES
-from aldvae.config import NETWORKS as NETWORK_NAMES
-from aldvae.config import POSTERIORS as POSTERIOR_NAMES
-from aldvae.errors import ConfigError
-from aldvae.models import NETWORKS, build_vae
+from aldvae.compression.surgery import remove_neurons
+from aldvae.config.run_config import LIKELIHOODS as LIKELIHOOD_NAMES
+from aldvae.config.run_config import NETWORKS as NETWORK_NAMES
+from aldvae.config.run_config import POSTERIORS as POSTERIOR_NAMES
+from aldvae.models.build import NETWORKS, build_vae
 from aldvae.models.likelihood import LIKELIHOODS, Bernoulli, Gaussian
 from aldvae.models.posterior import POSTERIORS, softmax
 from aldvae.models.vae import kl_divergence as kl
+from aldvae.utils.errors import ConfigError
 
 SHAPES = {"mlp": (12,), "conv": (3, 16, 16), "video": (3, 4, 8, 8)}
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aldvae.compression.pruning import remove_neurons
-from aldvae.errors import ConfigError
+from aldvae.compression.surgery import remove_neurons
 from aldvae.models.likelihood import LIKELIHOODS
 from aldvae.models.vae import VAE, Network, kl_divergence
 from aldvae.models.video import AxialAttention, AxisAttention, build
+from aldvae.utils.errors import ConfigError
 
 SMALL = (3, 8, 16, 16)
 GRID = (3, 4, 5)

@@ -11,18 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aldvae.config import RunConfig, resolve
-from aldvae.figures.style import COLUMN, RED, print_style
-from aldvae.figures.variants import draw_variants
-from aldvae.figures.yardstick import draw_yardsticks
-from aldvae.grids import grids
-from aldvae.methods import methods
-from aldvae.plotting import plot_results
-from aldvae.report import write_report
-from aldvae.results import read_results
-from aldvae.series import Series, series
-from aldvae.variants import variants, variants_table
-from aldvae.yardstick import CRITERIA, find_yardstick, yardsticks
+from aldvae.analysis.ablation import variants, variants_table
+from aldvae.analysis.comparison import methods
+from aldvae.analysis.grid_search import CRITERIA, find_yardstick, grids, yardsticks
+from aldvae.analysis.series import Series, series
+from aldvae.config.resolve import resolve
+from aldvae.config.run_config import RunConfig
+from aldvae.reporting.figures.ablation import draw_variants
+from aldvae.reporting.figures.grid_search import draw_yardsticks
+from aldvae.reporting.figures.style import COLUMN, RED, print_style
+from aldvae.reporting.html_report import write_report
+from aldvae.reporting.plot import plot_results
+from aldvae.runs.results import read_results
 from tests.conftest import Cli
 
 Values = dict[str, dict[int, list[float]]]

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from aldvae.compression.pruning import freeze, latent_size, linear_layers, remove_neurons
-from aldvae.compression.robust import RobustRule
-from aldvae.compression.rules import Decision, PaperRule, Rule
+from aldvae.compression.rules.base import Decision, Rule
+from aldvae.compression.rules.robust import RobustRule
+from aldvae.compression.rules.slopes import PaperRule
 from aldvae.compression.selection import selection
 from aldvae.compression.snapshot import Snapshot
-from aldvae.errors import ConfigError
+from aldvae.compression.surgery import freeze, latent_size, linear_layers, remove_neurons
+from aldvae.utils.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from aldvae.errors import ConfigError, unknown_name
-from aldvae.streams import stream_seed
+from aldvae.utils.errors import ConfigError, unknown_name
+from aldvae.utils.seeding import stream_seed
 
 
 def select_random(latent_dim: int, n: int, seed: int, epoch: int, kl: Sequence[float] | None) -> list[int]:  # noqa: ARG001

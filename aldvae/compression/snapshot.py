@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aldvae.compression.pruning import replace_in_optimizer
+from aldvae.compression.surgery import replace_in_optimizer
 
 
 @dataclass(frozen=True)

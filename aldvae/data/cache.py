@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from aldvae.data.dataset import Samples
-from aldvae.files import write_cached
+from aldvae.utils.files import write_cached
 
 
 def files_key(root: Path, files: Iterable[Path], *more: object) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from aldvae.config.execution import Execution
+from aldvae.config.presets import protocol
 from aldvae.data.dataset import Samples
 from aldvae.data.sources import SOURCES, Source
-from aldvae.errors import unknown_name
-from aldvae.execution import Execution
-from aldvae.protocol import protocol
+from aldvae.utils.errors import unknown_name
 
 
 def place(source: Source, execution: Execution) -> Path | None:

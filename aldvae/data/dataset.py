@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aldvae.errors import ConfigError
+from aldvae.utils.errors import ConfigError
 
 # Subset and split are properties of the dataset, not of a run: every seed trains and is judged on the same samples.
 _ORDER_SEED = 0
@@ -137,3 +137,11 @@ def _standardised(dataset: Dataset) -> Dataset:
         replace(samples, x=((samples.x - mean) / scale).float()) for samples in (dataset.train, dataset.validation)
     )
     return Dataset(dataset.name, train, validation, Standardisation(mean.float(), scale.float()))
+
+
+def frames(samples: Tensor) -> Tensor:
+    """Return video (N, C, T, H, W) as one frame of each, the i-th of T in turn: (N, C, H, W); the rest as it is."""
+    if samples.ndim != 5:
+        return samples
+    sequence = torch.arange(len(samples), device=samples.device)
+    return samples[sequence, :, sequence % samples.shape[2]]

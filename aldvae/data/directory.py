@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from aldvae.errors import ConfigError
+from aldvae.utils.errors import ConfigError
 
 
 def data_directory(given: Path | None, cache_dir: Path) -> Path:

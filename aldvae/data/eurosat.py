@@ -7,8 +7,8 @@ from pathlib import Path
 from aldvae.data.cache import cached, files_key
 from aldvae.data.dataset import Samples
 from aldvae.data.directory import data_directory, download_into
-from aldvae.data.pictures import read_pictures
-from aldvae.errors import ConfigError
+from aldvae.data.image_files import read_pictures
+from aldvae.utils.errors import ConfigError
 
 FOLDER = "eurosat"
 COUNT = 27_000

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aldvae.data.dataset import Samples
 from aldvae.data.directory import data_directory, download_into
-from aldvae.errors import ConfigError
+from aldvae.utils.errors import ConfigError
 
 COUNT = 60_000
 

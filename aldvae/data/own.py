@@ -11,8 +11,8 @@ import torch
 
 from aldvae.data.cache import cached, files_key
 from aldvae.data.dataset import Samples
-from aldvae.data.pictures import read_pictures
-from aldvae.errors import ConfigError
+from aldvae.data.image_files import read_pictures
+from aldvae.utils.errors import ConfigError
 
 
 @lru_cache(maxsize=1)

@@ -10,8 +10,17 @@ from pathlib import Path
 
 import torch
 
-from aldvae.data import digits, eurosat, mnist, sprites
+from aldvae.data import eurosat, mnist, sprites
 from aldvae.data.dataset import Samples
+
+
+def load_digits() -> Samples:
+    """Return scikit-learn's 1,797 digits of 8 x 8; the 17 gray levels of the original become 0..255."""
+    from sklearn import datasets
+
+    x, labels = datasets.load_digits(return_X_y=True)
+    pixels = torch.from_numpy((x * (255 / 16)).round()).to(torch.uint8)
+    return Samples(pixels.reshape(-1, 1, 8, 8), torch.from_numpy(labels).long(), tuple("0123456789"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +73,7 @@ def _files(
 
 
 def _digits(_: Path | None, __: Path) -> Samples:
-    return digits.load()
+    return load_digits()
 
 
 def _mnist_like(name: str, folder: str, known_checksum: str) -> Source:

@@ -22,8 +22,8 @@ from PIL import Image
 from aldvae.data.cache import files_key
 from aldvae.data.dataset import Samples
 from aldvae.data.directory import data_directory, download_into
-from aldvae.errors import ConfigError
-from aldvae.files import write_cached
+from aldvae.utils.errors import ConfigError
+from aldvae.utils.files import write_cached
 
 CREDIT: Final = (
     "Sprites: Liberated Pixel Cup / Universal LPC spritesheet (its contributors, opengameart.org), "

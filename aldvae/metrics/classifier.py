@@ -12,11 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from aldvae.cpu import cpu_settings
-from aldvae.data.dataset import Dataset, Samples, inputs
-from aldvae.files import locked, write_cached
-from aldvae.metrics.features import frames
-from aldvae.streams import generator, stream_seed
+from aldvae.data.dataset import Dataset, Samples, frames, inputs
+from aldvae.utils.devices import cpu_settings
+from aldvae.utils.files import locked, write_cached
+from aldvae.utils.seeding import generator, stream_seed
 
 # Part of the cache key: raise it whenever the network or its training changes.
 VERSION = 3

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from aldvae.cpu import late_libraries
+from aldvae.utils.devices import late_libraries
 
 # scikit-learn takes a second to import, and training can begin without it.
 

@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aldvae.config import RunConfig
+from aldvae.config.run_config import RunConfig
 from aldvae.data.dataset import Samples, inputs
-from aldvae.devices import double, doubles
-from aldvae.errors import ConfigError, DivergedError
-from aldvae.files import rounded
 from aldvae.metrics.clustering import agreement, find_clusters, silhouette
 from aldvae.metrics.features import Features
 from aldvae.metrics.frechet import Statistics, cached_statistics, frechet_distance, statistics
 from aldvae.metrics.latent import active_units, kinds_of_dimensions
 from aldvae.models.vae import VAE, kl_divergence
-from aldvae.streams import generator, stream_seed
+from aldvae.utils.devices import double, doubles
+from aldvae.utils.errors import ConfigError, DivergedError
+from aldvae.utils.files import rounded
+from aldvae.utils.seeding import generator, stream_seed
 
 # Numbers in a chunk of samples that go through the model at once: 1,000 pictures of MNIST, 20 videos of SPRITES.
 _CHUNK_NUMBERS = 2_000_000

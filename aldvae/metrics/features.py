@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from aldvae.data.dataset import Dataset
-from aldvae.errors import ConfigError
+from aldvae.data.dataset import Dataset, frames
+from aldvae.utils.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,6 @@ class Request:
     device: torch.device
     weights: Path | None = None
     precision: str = "float32"
-
-
-def frames(samples: Tensor) -> Tensor:
-    """Return video (N, C, T, H, W) as one frame of each, the i-th of T in turn: (N, C, H, W); the rest as it is."""
-    if samples.ndim != 5:
-        return samples
-    sequence = torch.arange(len(samples), device=samples.device)
-    return samples[sequence, :, sequence % samples.shape[2]]
 
 
 def _inception(data: Dataset, request: Request) -> Features:

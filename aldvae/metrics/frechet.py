@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from aldvae.devices import double
-from aldvae.files import write_cached
+from aldvae.utils.devices import double
+from aldvae.utils.files import write_cached
 
 # Part of the cache's key: raise it whenever the statistics change.
 VERSION = 1

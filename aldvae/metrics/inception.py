@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aldvae.errors import ConfigError
+from aldvae.utils.errors import ConfigError
 
 OPTION = "inception_weights"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from aldvae.devices import double
+from aldvae.utils.devices import double
 
 ACTIVE_VARIANCE = 0.01
 # A posterior variance below this is told from the prior's, 1; and so many of the samples make a dimension's kind.

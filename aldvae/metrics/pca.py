@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aldvae.cpu import cpu_settings
-from aldvae.data.dataset import Dataset, inputs
-from aldvae.metrics.features import frames
+from aldvae.data.dataset import Dataset, frames, inputs
+from aldvae.utils.devices import cpu_settings
 
 # Part of the features' identity: raise it whenever something here changes.
 VERSION = 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from aldvae.errors import ConfigError
 from aldvae.models.vae import Network
+from aldvae.utils.errors import ConfigError
 
 CHANNELS = 32
 HIDDEN_DIM = 256

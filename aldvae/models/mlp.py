@@ -6,8 +6,8 @@ import math
 
 from torch import nn
 
-from aldvae.errors import ConfigError
 from aldvae.models.vae import Network
+from aldvae.utils.errors import ConfigError
 
 HIDDEN_DIM = 400
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aldvae.errors import ConfigError
 from aldvae.models.vae import Network
+from aldvae.utils.errors import ConfigError
 
 CHANNELS = 32
 HEADS = 2

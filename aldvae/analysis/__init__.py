@@ -1,0 +1,1 @@
+"""What finished runs say: series over seeds, grid searches, comparisons, tables."""

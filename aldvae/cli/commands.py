@@ -1,0 +1,232 @@
+"""The command line: parses, calls, prints; nothing else. Torch is imported only by what needs it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aldvae import __version__
+from aldvae.cli.data import data_app
+from aldvae.cli.options import options, take
+from aldvae.config.execution import Execution, Schedule
+from aldvae.config.resolve import own_data, resolve
+from aldvae.config.run_config import COMPRESSION, RunConfig
+from aldvae.sweeps.jobs import Runs, numbers, sweep
+from aldvae.utils.errors import AldvaeError, ConfigError
+
+app = typer.Typer(
+    name="aldvae",
+    help="How large should the latent space of a variational autoencoder be? Found in one training run.",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+_PROTOCOL = ("Protocol", "What is not set is as in the paper, or as in its authors' code: paper or authors.")
+
+
+@options(app, RunConfig, Execution, protocol=_PROTOCOL)
+def adaptive(**values: Any) -> None:
+    """Find a latent size: start large, remove neurons while training, stop where the rule says.
+
+    Without options, the embedded digits. The same command resumes a run that was interrupted.
+    """
+    execution = take(Execution, values, own_data=own_data(values["dataset"]))
+    config = resolve("adaptive", execution=execution, **values)
+    from aldvae.training.loop import run
+    from aldvae.training.progress import Display
+
+    with Display() as display:
+        outcome = run(config, execution, display)
+        if outcome.skipped:
+            display.note("this run was finished before; nothing was trained")
+    # Matplotlib takes a second to import: training need not wait for it.
+    from aldvae.reporting.figures.run_overview import draw_overview
+
+    picture = outcome.path / "overview.png"
+    if not picture.exists():
+        draw_overview(outcome.path)
+    print(_answer(config, outcome.summary))
+    for label, name in (
+        ("picture", picture.name),
+        ("metrics", "metrics.csv"),
+        ("model", "model.safetensors"),
+    ):
+        print(f"{label:8} {outcome.path / name}")
+
+
+def _answer(config: RunConfig, summary: dict[str, Any]) -> str:
+    size, epoch, epochs = summary["stop_latent_dim"], summary["stop_epoch"], config.epochs
+    how = f"rule {config.rule}, from {config.init_dim}"
+    if epoch is None:
+        reached = f"{summary['latent_dim']} was reached ({summary.get('reason')})"
+        return f"No size found: {how}, did not stop within {epochs} epochs; {reached}."
+    if not config.stop:
+        return f"Would have stopped at latent size {size}, at epoch {epoch} of {epochs} ({how})."
+    whole = config.rule == "robust" and size == config.init_dim > config.min_dim
+    advice = "\nThat is where it started: a larger --init-dim may find more." if whole else ""
+    return f"Latent size {size}, found at epoch {epoch} of {epochs} ({how}).{advice}"
+
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List the runs and the time left; do nothing.")]
+_SEEDS = ("Sweep", "Seeds, as 0-4 or 0,3,7; the paper's five without it.")
+
+
+@options(
+    app,
+    RunConfig,
+    Execution,
+    Schedule,
+    without=("init_dim", "seed", *COMPRESSION),
+    protocol=_PROTOCOL,
+    dims=("Sweep", "Latent sizes, as 4,8,12; the paper's grid without it."),
+    seeds=_SEEDS,
+)
+def grid(*, dry_run: DryRun = False, **values: Any) -> None:
+    """Train a model of fixed size for each latent size and seed: the search that adaptive runs replace."""
+    _sweep("grid", dry_run, values)
+
+
+@options(
+    app,
+    RunConfig,
+    Execution,
+    Schedule,
+    without=("init_dim", "seed"),
+    protocol=_PROTOCOL,
+    init_dims=("Sweep", "Sizes to start from, as 100,80,64; the paper's three without it."),
+    seeds=_SEEDS,
+)
+def sweep_init(*, dry_run: DryRun = False, **values: Any) -> None:
+    """Find a size from several initial sizes, each with several seeds: does the start matter?"""
+    _sweep("sweep-init", dry_run, values)
+
+
+@options(app, RunConfig, Execution, Schedule, without=("seed",), protocol=_PROTOCOL, seeds=_SEEDS)
+def seeds(*, dry_run: DryRun = False, **values: Any) -> None:
+    """Find a size with several seeds: does chance matter?"""
+    _sweep("seeds", dry_run, values)
+
+
+def _sweep(kind: str, dry_run: bool, values: dict[str, Any]) -> None:
+    execution, schedule = take(Execution, values), take(Schedule, values)
+    texts = {name: values.pop(name, None) for name in ("dims", "init_dims", "seeds")}
+    lists = {name: numbers(name, text) for name, text in texts.items() if text is not None}
+    sizes = lists.get("dims") or lists.get("init_dims")
+    jobs = sweep(kind, execution=execution, sizes=sizes, seeds=lists.get("seeds"), **values)
+    _work(lambda: Runs(jobs), execution, schedule, dry_run)
+
+
+@options(app, Execution, Schedule)
+def run(
+    plan: Annotated[Path, typer.Argument(help="A plan file, such as experiments/digits.toml.")],
+    *,
+    dry_run: DryRun = False,
+    **values: Any,
+) -> None:
+    """Do all runs of a plan file; the same command goes on with what is left."""
+    from aldvae.sweeps.plan_file import load_plan
+
+    execution, schedule, told = take(Execution, values, plan=plan.name), take(Schedule, values), load_plan(plan)
+    print(told.title, *([told.reduces] if told.reduces else []), sep="\n", file=sys.stderr)
+    _work(lambda: told.runs(execution), execution, schedule, dry_run)
+
+
+def _work(runs: Callable[[], Runs], execution: Execution, schedule: Schedule, dry_run: bool) -> None:
+    from aldvae.sweeps.runner import drive, preview
+
+    if dry_run:
+        print(preview(runs(), execution, schedule))
+    else:
+        drive(runs, execution, schedule)
+
+
+ResultsDir = Annotated[Path, typer.Argument(help="A directory that holds runs, however deep.")]
+
+
+@app.command()
+def show(
+    results_dir: ResultsDir = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON list, for scripts.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV, for scripts.")] = False,
+) -> None:
+    """Show a table of runs: state, epochs, size, final metrics, seconds; below it, what grid searches answer."""
+    from aldvae.reporting import terminal as tables
+    from aldvae.runs.results import read_results
+
+    if as_json and as_csv:
+        raise ConfigError("json", "and --csv exclude each other; leave one out")
+    results = read_results(results_dir)
+    if as_json or as_csv:
+        print(tables.as_json(results) if as_json else tables.as_csv(results))
+    else:
+        tables.print_table(results)
+
+
+@app.command()
+def plot(
+    results_dir: ResultsDir = Path("runs"),
+    output_dir: Annotated[Path | None, typer.Option(help="Where to write; without it, RESULTS_DIR.")] = None,
+    formats: Annotated[str, typer.Option("--format", help="png, pdf or both: png,pdf.")] = "png,pdf",
+) -> None:
+    """Draw the paper's figures and write its tables, from whatever runs there are."""
+    from aldvae.reporting.plot import plot_results
+
+    written, missing = plot_results(results_dir, output_dir or results_dir, formats)
+    for path in written:
+        print(path)
+    for line in missing:
+        print(f"aldvae: {line}", file=sys.stderr)
+
+
+@app.command()
+def report(
+    results_dir: ResultsDir = Path("runs"),
+    output: Annotated[Path | None, typer.Option(help="The file; without it, RESULTS_DIR/report.html.")] = None,
+) -> None:
+    """Write one HTML file with the answer, figures, tables, pictures, settings and commands."""
+    from aldvae.reporting.html_report import write_report
+
+    path = output or results_dir / "report.html"
+    write_report(results_dir, path)
+    print(path)
+
+
+app.add_typer(data_app, name="data")
+
+
+def main() -> None:
+    """Run the command line; what a user can cause or meet is one line on standard error, without a traceback."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        code = app(standalone_mode=False)
+    except AldvaeError as error:
+        code = _complain(str(error), error.exit_code)
+    except typer.TyperException as error:
+        code = _complain(" ".join(error.format_message().split()), 2)
+    except OSError as error:
+        code = _complain(f"{error.filename or 'a file'}: {error.strerror or error}; name another place, or mend it", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _complain("interrupted; the same command goes on from the last finished epoch", 130)
+    sys.exit(code or 0)
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"aldvae: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,63 @@
+"""The commands of `aldvae data`: list, fetch, verify and look at the datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aldvae.config.execution import Execution
+from aldvae.utils.errors import AldvaeError
+
+data_app = typer.Typer(help="List, fetch, verify and look at the datasets known by name.", invoke_without_command=True)
+DataDir = Annotated[Path | None, typer.Option(help="Where datasets lie (or ALDVAE_DATA_DIR).")]
+Names = Annotated[list[str] | None, typer.Argument(help="Datasets; without one, all that are there.")]
+
+
+@data_app.callback()
+def data_list(context: typer.Context, data_dir: DataDir = None) -> None:
+    """List the datasets: size, classes, network, and where they are."""
+    from aldvae.data.catalogue import listing
+
+    if context.invoked_subcommand is None:
+        print(listing(Execution(data_dir=data_dir)))
+
+
+@data_app.command("fetch")
+def data_fetch(
+    names: Annotated[list[str], typer.Argument(help="Datasets to download.")], data_dir: DataDir = None
+) -> None:
+    """Download datasets that are missing."""
+    from aldvae.data.catalogue import chosen
+
+    for source, samples in chosen(names, Execution(data_dir=data_dir)):
+        print(f"{source.name}: {len(samples())} samples are there")
+
+
+@data_app.command("verify")
+def data_verify(names: Names = None, data_dir: DataDir = None) -> None:
+    """Compare counts and checksums with the originals."""
+    from aldvae.data.catalogue import chosen
+
+    execution, problems = Execution(data_dir=data_dir), 0
+    for source, _ in chosen(names, execution):
+        problem = source.verify(execution.data_directory, execution.cache_directory)
+        print(f"{source.name}: {problem or 'as the original'}")
+        problems += bool(problem)
+    if problems:
+        raise AldvaeError(f"{problems} of the datasets differ; delete them to have them downloaded again")
+
+
+@data_app.command("sheet")
+def data_sheet(
+    names: Names = None,
+    output_dir: Annotated[Path, typer.Option(help="Where the pictures are written.")] = Path(),
+    data_dir: DataDir = None,
+) -> None:
+    """Draw a contact sheet of each dataset: a row for each class."""
+    from aldvae.data.catalogue import chosen
+    from aldvae.data.contact_sheet import draw_sheet
+
+    for source, samples in chosen(names, Execution(data_dir=data_dir)):
+        print(draw_sheet(source.name, samples(), source.credit, output_dir))

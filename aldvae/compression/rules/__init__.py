@@ -1,0 +1,1 @@
+"""Rules: when to remove latent neurons, how many, and when to stop."""

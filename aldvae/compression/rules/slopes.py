@@ -1,0 +1,177 @@
+"""When to remove latent neurons, how many, and when to stop: pure decisions on histories of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean, linear_regression
+from typing import Any
+
+from aldvae.compression.rules.base import SMALLEST_DIM, Decision, Observation, RuleState
+from aldvae.utils.errors import ConfigError, unknown_name
+
+SLOW_DOWN = ("slope", "means")
+STOPPING = ("always", "slow")
+METRICS = ("recon_loss", "silhouette", "fid_recon", "fid_gen")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperRule:
+    """The rule of the paper's text (section 3.3, equations 4 and 5, Algorithm 1).
+
+    Every `patience` epochs: stop if the least-squares slope of every metric over the last `window` epochs is above
+    its threshold; else, from the first time on that the slope of the Silhouette score over the last `slow_window`
+    epochs is above zero, remove `slow_step` neurons instead of `step`. A window that is not yet full decides
+    nothing, removal goes on. Never below `min_dim`.
+
+    `thresholds` maps each metric that takes part in the stop to the slope, in the metric's unit per epoch, it must
+    exceed. All zero is the paper's rule. A higher one for the Silhouette score favours clustering; lower ones for the
+    others stop before these get worse, and favour reconstruction; ``-inf`` lets a metric pass always. All of these
+    metrics must be given at every epoch.
+
+    Two options follow the authors' code instead (see `AuthorsRule`). `slow_down` ``"means"``: slow down where the mean
+    Silhouette score over the last `slow_window` epochs is above that over the `slow_window` before. `stopping`
+    ``"slow"``: stop only after an earlier decision has slowed the removal down, on slopes that leave out the newest
+    epoch, over ``window - 1``.
+
+    Raises `ConfigError` (a `ValueError`) naming the setting that makes no sense.
+    """
+
+    patience: int = 5
+    window: int = 20
+    slow_window: int = 10
+    step: int = 5
+    slow_step: int = 1
+    min_dim: int = SMALLEST_DIM
+    thresholds: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(METRICS, 0.0))
+    slow_down: str = "slope"
+    stopping: str = "always"
+
+    def __post_init__(self) -> None:
+        """Refuse settings that make no sense."""
+        for option, known in (("slow_down", SLOW_DOWN), ("stopping", STOPPING)):
+            if getattr(self, option) not in known:
+                raise unknown_name(option, getattr(self, option), list(known))
+        smallest = {
+            "patience": 1,
+            # A slope takes two epochs, beside one that is left out.
+            "window": 2 + self.window - self.stop_window,
+            "slow_window": 2,
+            "step": 1,
+            "slow_step": 1,
+            "min_dim": SMALLEST_DIM,
+        }
+        for name, least in smallest.items():
+            if getattr(self, name) < least:
+                raise ConfigError(name, f"must be {least} or more, not {getattr(self, name)}")
+        for name, threshold in self.thresholds.items():
+            if threshold != threshold:
+                raise ConfigError(f"threshold_{name}", "must be a number, not nan")
+
+    @property
+    def stop_window(self) -> int:
+        """The number of epochs behind the slopes that stop."""
+        return self.window - 1 if self.stopping == "slow" else self.window
+
+    def init(self) -> RuleState:
+        """Return the state before the first epoch."""
+        return RuleState()
+
+    def restore(self, stored: Mapping[str, Any]) -> RuleState:
+        """Return the state that `asdict` stored."""
+        return RuleState(tuple(Observation(**seen) for seen in stored["history"]), stored["slow"])
+
+    def adapt(
+        self,
+        state: RuleState,
+        epoch: int,
+        latent_dim: int,
+        metrics: Mapping[str, float],
+        kl: Sequence[float] | None = None,  # noqa: ARG002 - other rules look at it
+    ) -> tuple[RuleState, Decision | None]:
+        """Take in `metrics` of `epoch` (counted from 1; none: not measured), decide at every `patience`-th epoch.
+
+        Raises `KeyError` when only some of the metrics of `thresholds` are given, `ValueError` for NaN.
+        """
+        seen = {name: float(metrics[name]) for name in {**self.thresholds, "silhouette": 0} if name in metrics}
+        if wrong := [name for name, value in seen.items() if value != value]:
+            raise ValueError(f"epoch {epoch}: {wrong[0]} is nan, and slopes over it would say nothing")
+        if metrics and (missing := set(self.thresholds) - set(seen)):
+            raise KeyError(
+                f"the rule decides on {', '.join(self.thresholds)}, but was not given {', '.join(sorted(missing))}; "
+                "give it, or leave it out of the rule's thresholds"
+            )
+        if seen:
+            state = replace(state, history=(*state.history, Observation(epoch, seen)))
+        if epoch % self.patience:
+            return state, None
+        return self._decide(state, epoch, latent_dim)
+
+    def _decide(self, state: RuleState, epoch: int, latent_dim: int) -> tuple[RuleState, Decision]:
+        last = epoch - (self.window - self.stop_window)
+        slopes = {
+            name: value
+            for name in self.thresholds
+            if (value := slope(state.history, name, last, self.stop_window)) is not None
+        }
+        above = len(slopes) == len(self.thresholds) and all(slopes[m] > t for m, t in self.thresholds.items())
+        stop = above and (state.slow or self.stopping == "always")
+        change = slope if self.slow_down == "slope" else rise
+        trend = change(state.history, "silhouette", epoch, self.slow_window)
+        slowed = not stop and not state.slow and trend is not None and trend > 0
+        state = replace(state, slow=state.slow or slowed)
+        remove = min(self.slow_step if state.slow else self.step, max(latent_dim - self.min_dim, 0))
+        reason = self._reason(stop, slowed, remove, slopes, trend)
+        now, go_on = (0, remove) if stop else (remove, 0)
+        told = Decision(epoch, latent_dim, now, stop, go_on, slowed=slowed, slopes=slopes, reason=reason)
+        return state, told
+
+    def _reason(self, stop: bool, slowed: bool, remove: int, slopes: Mapping[str, float], trend: float | None) -> str:
+        if stop:
+            names = ", ".join(self.thresholds)
+            return f"the slopes of {names} over {self.stop_window} epochs are above their thresholds"
+        if remove == 0:
+            return f"at the smallest size, {self.min_dim}"
+        if slowed:
+            by = f"{trend:.3g} an epoch" if self.slow_down == "slope" else f"{trend:.3g} on average"
+            return f"the Silhouette score rises by {by} over {self.slow_window}: one step is {remove}"
+        if len(slopes) < len(self.thresholds):
+            return f"fewer than {self.window} epochs so far"
+        held = [name for name, threshold in self.thresholds.items() if slopes[name] <= threshold]
+        return f"not above threshold: {', '.join(held)}" if held else "above all thresholds, but not yet slowed down"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuthorsRule(PaperRule):
+    """The rule as the paper's authors coded it, which decides otherwise than their text; see `PaperRule`."""
+
+    slow_down: str = "means"
+    stopping: str = "slow"
+
+
+def slope(history: tuple[Observation, ...], metric: str, epoch: int, window: int) -> float | None:
+    """Return the least-squares slope (equation 5) of `metric` per epoch over the `window` epochs up to `epoch`.
+
+    None before epoch `window`, and where the metric was measured less than twice in it. Epochs between which nothing
+    was measured count as what they are: the slope is over epochs, not over measurements.
+    """
+    if epoch < window:
+        return None
+    recent = _measured(history, metric, epoch, window)
+    return linear_regression(list(recent), list(recent.values())).slope if len(recent) > 1 else None
+
+
+def rise(history: tuple[Observation, ...], metric: str, epoch: int, window: int) -> float | None:
+    """Return the mean of `metric` over the `window` epochs up to `epoch`, less that over the `window` before them.
+
+    None before epoch ``2 * window``, and where the metric was not measured in one of the two.
+    """
+    if epoch < 2 * window:
+        return None
+    new, old = (_measured(history, metric, last, window).values() for last in (epoch, epoch - window))
+    return fmean(new) - fmean(old) if new and old else None
+
+
+def _measured(history: tuple[Observation, ...], metric: str, epoch: int, window: int) -> dict[int, float]:
+    recent = (seen for seen in history if epoch - window < seen.epoch <= epoch)
+    return {seen.epoch: seen.metrics[metric] for seen in recent if metric in seen.metrics}

@@ -1,0 +1,112 @@
+"""How and where runs are executed; nothing here changes what a run is."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from aldvae.config.options import setting
+from aldvae.utils.errors import ConfigError, unknown_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How and where a run is executed; none of it is part of what the run is.
+
+    `own_data` is the place of the user's own data, named with ``--dataset``. `share` is the most CPU threads that a run
+    may take of itself, where it does not have the machine alone. `plan` names the plan file a run is part of.
+    """
+
+    own_data: Path | None = None
+    plan: str | None = None
+    share: int | None = None
+    data_dir: Path | None = setting("Execution", "Where datasets lie or are downloaded to (or ALDVAE_DATA_DIR).", None)
+    results_dir: Path = setting("Execution", "Where run directories are made.", Path("runs"))
+    cache_dir: Path | None = setting("Execution", "Where computed things are kept (or ALDVAE_CACHE_DIR).", None)
+    inception_weights: Path | None = setting("Execution", "A file of pytorch-fid's Inception weights.", None)
+    tensorboard: bool = setting("Execution", "Also write what TensorBoard shows into the run's directory.", False)
+    device: str = setting("Execution", "auto, cpu, cuda, cuda:N or mps.", "auto")
+    threads: int | None = setting(
+        "Execution", "CPU threads; without it 1 for a small mlp, else as torch chooses.", None
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a number of threads that makes no sense."""
+        if self.threads is not None and not 1 <= self.threads <= 1024:
+            raise ConfigError("threads", f"must be 1 to 1024, not {self.threads}")
+
+    def threads_for(self, usual: int | None) -> int | None:
+        """Return the threads of a run that by itself takes `usual` ones (None: as torch chooses)."""
+        if self.threads is not None or self.share is None:
+            return self.threads or usual
+        return min(self.share, usual or self.share)
+
+    @property
+    def cache_directory(self) -> Path:
+        """`cache_dir`, or the environment's, or the system's for this user."""
+        named = os.environ.get("ALDVAE_CACHE_DIR")
+        return self.cache_dir or Path(named or platformdirs.user_cache_dir("aldvae"))
+
+    @property
+    def data_directory(self) -> Path | None:
+        """`data_dir`, or the environment's; None where neither names one."""
+        named = os.environ.get("ALDVAE_DATA_DIR")
+        return self.data_dir or (Path(named) if named else None)
+
+
+EXECUTORS = ("local", "ray")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How the runs of a sweep share a machine or a cluster."""
+
+    jobs: int | None = setting("Sweep", "Runs at a time; without it 1, on Ray as many as fit.", None)
+    executor: str = setting("Sweep", "local (processes of this machine) or ray.", "local")
+    ray_address: str | None = setting("Sweep", "The Ray cluster's address, or auto for the one of this node.", None)
+    population: str = setting(
+        "Sweep",
+        "Runs of one dataset and network to train as one stack: a number, off, or auto, which is as many as fit on an "
+        "NVIDIA GPU, where one small network is too little work, and off on a CPU, where a stack gains nothing.",
+        "auto",
+    )
+    gpus_per_run: float | None = setting("Sweep", "On Ray, GPUs for one run; 0.5 lets two runs share one.", None)
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense, naming the option."""
+        if self.executor not in EXECUTORS:
+            raise unknown_name("executor", self.executor, list(EXECUTORS))
+        if self.jobs is not None and not 1 <= self.jobs <= 1024:
+            raise ConfigError("jobs", f"must be 1 to 1024, not {self.jobs}")
+        if self.population not in ("auto", "off"):
+            self._check_population()
+        if self.executor != "ray":
+            for name in ("ray_address", "gpus_per_run"):
+                if getattr(self, name) is not None:
+                    raise ConfigError(name, "means nothing without --executor ray; leave it out")
+        if self.gpus_per_run is not None and not 0 <= self.gpus_per_run <= 64:
+            raise ConfigError("gpus_per_run", f"must be 0 to 64, not {self.gpus_per_run:g}")
+
+    def _check_population(self) -> None:
+        if not (re.fullmatch(r"\d{1,4}", self.population) and 1 <= int(self.population) <= 1024):
+            raise ConfigError("population", f"must be 1 to 1024, auto or off, not {self.population}")
+        if self.executor != "local":
+            raise ConfigError("population", "means nothing without --executor local; leave it out")
+
+
+def share_of_cores(jobs: int, threads: int | None) -> int | None:
+    """Return the CPU threads that each of `jobs` runs on this machine may take; None for a lone run.
+
+    Raises `ConfigError` where that many jobs, or `threads` for each, exceed the processor cores: two busy threads on
+    one core are many times slower than one after the other.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if jobs > cores:
+        raise ConfigError("jobs", f"{jobs} is more than the {cores} processor cores here; use {cores} or fewer")
+    if jobs > 1 and jobs * (threads or 1) > cores:
+        raise ConfigError("threads", f"{threads} for each of {jobs} runs exceed the {cores} processor cores here")
+    return None if jobs == 1 else cores // jobs

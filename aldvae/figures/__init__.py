@@ -1,1 +1,0 @@
-"""Pictures of results, drawn from tables, summaries and pictures that runs left; never from checkpoints or models."""

@@ -1,0 +1,56 @@
+"""A trained model as one file: safetensors weights, and in its header what is needed to rebuild the network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from aldvae.config.run_config import RunConfig
+from aldvae.models.build import build_vae
+from aldvae.models.vae import VAE
+from aldvae.utils.errors import AldvaeError
+
+FILE = "model.safetensors"
+
+
+def network_settings(config: RunConfig) -> dict[str, Any]:
+    """Return the settings of `config` that `build_vae` takes."""
+    names = ("network", "hidden_dim", "channels", "likelihood", "posterior")
+    return {name: getattr(config, name) for name in names}
+
+
+def model_bytes(model: VAE, config: RunConfig, shape: tuple[int, ...]) -> bytes:
+    """Return the content of a model file for `model`, trained as `config` on samples of `shape`."""
+    header = {"shape": shape, "latent_dim": model.latent_dim, **network_settings(config)}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    content: bytes = save(weights, metadata={"aldvae": json.dumps(header)})
+    return content
+
+
+def load(path: str | Path, device: torch.device | str = "cpu") -> VAE:
+    """Return the compressed model of a finished run, in evaluation mode; `path` is its directory or its model file.
+
+    Raises `AldvaeError` where there is none or the file is damaged.
+    """
+    file = Path(path) / FILE if Path(path).is_dir() else Path(path)
+    try:
+        with safe_open(file, framework="pt", device=str(device)) as stored:
+            header = json.loads(stored.metadata()["aldvae"])
+            weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise AldvaeError(f"{file} does not exist; a run leaves its model when it is finished") from error
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise AldvaeError(f"{file} is damaged or no model of aldvae") from error
+    try:
+        model = build_vae(tuple(header.pop("shape")), **header)
+        # Only a buffer that holds something can be loaded into.
+        model.input_mean, model.input_scale = weights.get("input_mean"), weights.get("input_scale")
+        model.load_state_dict(weights)
+    except (RuntimeError, KeyError, TypeError) as error:
+        raise AldvaeError(f"{file} does not fit the network its header names") from error
+    return model.to(device).eval()

@@ -1,0 +1,63 @@
+"""The latent space in two dimensions, coloured by class and by cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from aldvae.analysis.series import Series, summary
+from aldvae.reporting.figures.style import PAGE
+from aldvae.runs.results import Result
+
+
+def shown_models(series: Sequence[Series]) -> list[Result]:
+    """Return a run of each dataset to look at: the first adaptive one that obeyed its rule, else the first."""
+    chosen: dict[tuple[str, str | None], Result] = {}
+    for one in sorted(series, key=lambda s: (s.config.kind != "adaptive", not s.config.stop, -s.config.init_dim)):
+        if _points(one.results[0]) is not None:
+            chosen.setdefault((one.config.dataset, one.config.source), one.results[0])
+    return list(chosen.values())
+
+
+def _points(result: Result) -> pd.DataFrame | None:
+    """Return the points of a run; None where there are none that can be read."""
+    try:
+        return pd.read_csv(result.path / "latent_space.csv")
+    except (OSError, ValueError):
+        return None
+
+
+def draw_latent_spaces(series: Sequence[Series]) -> dict[str, Figure]:
+    """Draw the latent spaces of `shown_models`, by figure name."""
+    return {f"latent_space-{_slug(result)}": draw_latent_space(result) for result in shown_models(series)}
+
+
+def _slug(result: Result) -> str:
+    source = f"-{result.config.source[:6]}" if result.config.source else ""
+    return result.config.dataset.replace(".", "-") + source
+
+
+def draw_latent_space(result: Result) -> Figure:
+    """Draw the posterior means of a finished run on their two leading principal components."""
+    points = _points(result)
+    assert points is not None
+    by = [name for name in ("class", "cluster") if points[name].notna().all()]
+    figure = Figure(figsize=(PAGE, 3.4), layout="constrained")
+    axes = figure.subplots(1, len(by), squeeze=False)[0]
+    for axis, name in zip(axes, by, strict=True):
+        _scatter(axis, points, name)
+    config = result.config
+    figure.suptitle(f"{config.dataset}, {config.kind}, size {summary(result)['latent_dim']}, seed {config.seed}")
+    return figure
+
+
+def _scatter(axis: Axes, points: pd.DataFrame, name: str) -> None:
+    for value in sorted(points[name].unique()):
+        group = points[points[name] == value]
+        axis.scatter(group["component_1"], group["component_2"], s=12, marker=f"${value:.0f}$", linewidths=0.2)
+    axis.set_title(f"by {name}" if name == "class" else "by K-means cluster")
+    axis.set_xlabel("first principal component of the posterior means")
+    axis.set_ylabel("second")

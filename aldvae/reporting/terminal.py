@@ -1,0 +1,128 @@
+"""Runs as a table: for people, as JSON and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+from aldvae.analysis.grid_search import grids, yardsticks
+from aldvae.analysis.series import series
+from aldvae.analysis.tables import cell
+from aldvae.runs.results import Result
+
+_FINAL = (
+    "recon_loss",
+    "kl",
+    "silhouette",
+    "fid_recon",
+    "fid_gen",
+    "active_units",
+    "fid_features",
+    "fid_samples",
+)
+FIELDS = (
+    *("run", "dataset", "kind", "rule", "init_dim", "seed", "state", "epoch", "epochs"),
+    *("latent_dim", "stop_epoch", "stop_latent_dim", *_FINAL, "seconds", "failure"),
+)
+
+
+def record(result: Result) -> dict[str, Any]:
+    """Return a run as one flat record with the `FIELDS`; None where there is nothing (yet)."""
+    config, last, summary = result.config, result.last, result.summary or {}
+    values = {
+        "run": result.path.name,
+        **{name: getattr(config, name) for name in ("dataset", "kind", "init_dim", "seed", "epochs")},
+        "rule": config.rule if config.kind == "adaptive" else None,
+        "state": result.state,
+        "epoch": result.epochs,
+        "latent_dim": summary.get("latent_dim", last.get("latent_dim")),
+        "stop_epoch": summary.get("stop_epoch"),
+        "stop_latent_dim": summary.get("stop_latent_dim"),
+        **{name: last.get(name) for name in _FINAL},
+        "seconds": round(result.seconds, 1),
+        "failure": result.failure or None,
+    }
+    return {name: values[name] for name in FIELDS}
+
+
+def as_json(results: Iterable[Result]) -> str:
+    """Return the records as a JSON list."""
+    return json.dumps([record(result) for result in results], indent=2)
+
+
+def as_csv(results: Iterable[Result]) -> str:
+    """Return the records as CSV, without the last line's end."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(record(result) for result in results)
+    return text.getvalue().rstrip("\n")
+
+
+def print_table(results: Sequence[Result]) -> None:
+    """Print the runs on standard output, a line each, and the reasons of those that failed below.
+
+    Where there are grid searches among them, their yardsticks come last.
+    """
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 240
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    cells = [_cells(record(result)) for result in results]
+    # What does not fit is left out, from the end, rather than cut to pieces; --json and --csv have it all.
+    for heading in _HEADINGS:
+        table.add_column(heading, justify="left" if heading in _TEXTS else "right", no_wrap=True)
+    for row in cells:
+        table.add_row(*row)
+    wide = console.options.update(width=10_000)
+    while Measurement.get(console, wide, table).maximum > console.width and len(table.columns) > _FEWEST:
+        table.columns.pop()
+    console.print(table)
+    for result in results:
+        if result.failure:
+            console.print(f"{result.path.name} failed: {result.failure}", markup=False, soft_wrap=True)
+    _print_yardsticks(results, console)
+
+
+def _print_yardsticks(results: Iterable[Result], console: Console) -> None:
+    fixed, _ = series(result for result in results if result.config.kind == "fixed")
+    told = yardsticks(grids(fixed))
+    if told.empty:
+        return
+    title = "Yardsticks: the smallest sizes as good as the best"
+    table = Table(*told.columns, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for row in told.itertuples(index=False):
+        table.add_row(*map(cell, row))
+    console.print(table)
+
+
+_TEXTS = ("dataset", "kind", "state", "features")
+_HEADINGS = (
+    *("dataset", "kind", "from", "seed", "state", "epochs", "size", "stop", "recon_loss", "kl"),
+    *("fid_recon", "fid_gen", "features", "silhouette", "seconds"),
+)
+_FEWEST = 8
+
+
+def _cells(told: dict[str, Any]) -> list[str]:
+    cells = [
+        told["dataset"],
+        told["rule"] or told["kind"],
+        told["init_dim"],
+        told["seed"],
+        told["state"],
+        f"{told['epoch']}/{told['epochs']}",
+        told["latent_dim"],
+        told["stop_epoch"],
+        *(told[name] for name in ("recon_loss", "kl", "fid_recon", "fid_gen", "fid_features", "silhouette")),
+        told["seconds"],
+    ]
+    return ["" if cell is None else f"{cell:.5g}" if isinstance(cell, float) else str(cell) for cell in cells]

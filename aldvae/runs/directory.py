@@ -1,0 +1,300 @@
+"""The run directory: what a run leaves behind, written so that a kill at any moment loses nothing.
+
+======================  ================================================================================
+``config.json``         the resolved settings, and what the data and features were
+``provenance.json``     the command, versions and hardware of every session that worked on the run
+``metrics.csv``         one row per epoch
+``latent.csv``          KL divergence of each latent neuron, one row per epoch and neuron
+``decisions.csv``       what the rule saw and decided, one row per decision
+``times.csv``           seconds of training and of metrics, one row per epoch
+``checkpoint.pt``       where an unfinished run resumes; ``checkpoint.previous.pt`` is that of the epoch before
+``failure.txt``         why the last attempt failed, with its traceback
+``summary.json``        the answer; its presence marks the run as finished
+``model.safetensors``   the compressed model
+``reconstructions``     pictures of the model (.png, .gif for video), ``samples`` and ``traversal`` too
+``latent_space.csv``    posterior means in two dimensions, with class and cluster
+``overview.png``        the run as a picture
+======================  ================================================================================
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from aldvae.compression.rules.slopes import METRICS
+from aldvae.config.run_config import RunConfig
+from aldvae.utils.errors import BusyError, ConfigError
+from aldvae.utils.files import rounded, write_atomically
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "metrics": (
+        "epoch",
+        "latent_dim",
+        "train_loss",
+        "recon_loss",
+        "kl",
+        "silhouette",
+        "fid_recon",
+        "fid_gen",
+        "active_units",
+        "dims_active",
+        "dims_mixed",
+        "dims_passive",
+        "cluster_accuracy",
+        "nmi",
+        "ari",
+        "fid_features",
+        "fid_samples",
+    ),
+    "latent": ("epoch", "neuron", "kl"),
+    "decisions": (
+        "epoch",
+        "latent_dim",
+        "action",
+        "removed",
+        *(f"slope_{metric}" for metric in METRICS),
+        "reason",
+    ),
+    "times": ("epoch", "train_seconds", "metrics_seconds"),
+}
+
+
+_SUMMARY = {"latent_dim", "stop_epoch", "stop_latent_dim", "epochs", "train_seconds", "metrics_seconds", "final"}
+CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
+FAILURE = "failure.txt"
+LOCK = ".lock"
+
+
+class RunDirectory:
+    """One run's directory under `results_dir`, named by what the run is."""
+
+    def __init__(self, results_dir: Path, config: RunConfig, note: Callable[[str], None] = lambda _: None) -> None:
+        """Nothing is read or written yet; `note` is told of waiting and of repairs."""
+        self.path = results_dir / config.name
+        self.config, self.note = config, note
+        self._tables = dict.fromkeys(COLUMNS, "")
+        self._documents: dict[str, str] = {}
+
+    @classmethod
+    def found(cls, path: Path, config: RunConfig) -> RunDirectory:
+        """Return the directory `path`, which holds the run `config` under whatever name."""
+        directory = cls(path.parent, config)
+        directory.path = path
+        return directory
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has left its summary."""
+        return (self.path / "summary.json").exists()
+
+    def check(self, inputs: Mapping[str, str] | None = None) -> None:
+        """Raise `ConfigError` if the directory holds another run: other settings, or other `inputs` where given."""
+        stored = self._stored()
+        if stored is None:
+            if (self.path / "metrics.csv").exists():
+                raise ConfigError("results_dir", f"{self.path} holds results but no config.json; move it away")
+            return
+        settings, stored_inputs = stored
+        other = [name for name, value in self.config.to_json().items() if settings.get(name, value) != value]
+        if inputs is not None and stored_inputs:
+            other += [name for name, value in inputs.items() if stored_inputs.get(name) != value]
+        if other:
+            raise ConfigError(
+                "results_dir",
+                f"{self.path} holds a run with another {', '.join(other)}; move it away or name another --results-dir",
+            )
+
+    def _stored(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        path = self.path / "config.json"
+        try:
+            stored = json.loads(path.read_text())
+            return dict(stored["settings"]), dict(stored["inputs"])
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            problem = f"{path} cannot be read; move {self.path} away or name another --results-dir"
+            raise ConfigError("results_dir", problem) from error
+
+    @contextmanager
+    def locked(self, wait: bool = False) -> Iterator[None]:
+        """Keep other processes out of the directory; the system frees the lock of a process that dies.
+
+        Where another process is at work on the run, says so and waits for it, or without `wait` raises `BusyError`.
+        Raises `ConfigError` where the directory cannot be written.
+        """
+        lock = self._lock()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            if not wait:
+                raise BusyError(f"{self.config.name} is being worked on by another process") from error
+            self.note("another process is at work on this run; waiting for it")
+            lock.acquire(timeout=-1, poll_interval=0.5)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a process is at work on the run."""
+        if not (self.path / LOCK).exists():
+            return False
+        try:
+            with self._lock().acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False
+
+    def _lock(self) -> FileLock:
+        return FileLock(self.path / LOCK)
+
+    def _unwritable(self, error: OSError) -> ConfigError:
+        return ConfigError("results_dir", f"{self.path} cannot be written: {error.strerror or error}")
+
+    def begin(self, inputs: Mapping[str, str], session: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Make the directory; write down settings and `inputs`, and add this `session` to the provenance.
+
+        Returns the session before it, None for the first. Raises `ConfigError` where the directory cannot be written.
+        """
+        try:
+            path = self.path / "provenance.json"
+            earlier = json.loads(path.read_text())["sessions"] if path.exists() else []
+            self._documents = {
+                "config.json": _json({"settings": self.config.to_json(), "inputs": dict(inputs)}),
+                path.name: _json({"command": self.config.command, "sessions": [*earlier, dict(session)]}),
+            }
+            self._write_documents()
+            (self.path / FAILURE).unlink(missing_ok=True)
+            return earlier[-1] if earlier else None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError("results_dir", f"{path} is damaged; delete it") from error
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _write_documents(self) -> None:
+        for name, text in self._documents.items():
+            write_atomically(self.path / name, text)
+
+    def restore_tables(self, tables: Mapping[str, str]) -> None:
+        """Make all tables what `tables` says (as `tables_text` gave it); empty ones get their header alone.
+
+        Rows that a killed process wrote after its last checkpoint, and torn ones, are cut off: they will be made again,
+        the same.
+        """
+        cut = []
+        for name, columns in COLUMNS.items():
+            self._tables[name] = tables.get(name) or _csv([columns])
+            path = self.path / f"{name}.csv"
+            if path.exists() and path.read_text(errors="replace") != self._tables[name]:
+                cut.append(path.name)
+            write_atomically(path, self._tables[name])
+        if cut:
+            self.note(f"{', '.join(cut)}: brought back to the last checkpoint")
+
+    @property
+    def tables_text(self) -> dict[str, str]:
+        """The full text of every table, for the checkpoint."""
+        return dict(self._tables)
+
+    def append(self, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append `rows` to a table of `COLUMNS` and flush; a column a row lacks stays empty."""
+        text = _csv([[_cell(row.get(column, "")) for column in COLUMNS[table]] for row in rows])
+        self._tables[table] += text
+        try:
+            # Never makes the file: what has disappeared is written again in full.
+            with os.fdopen(os.open(self.path / f"{table}.csv", os.O_WRONLY | os.O_APPEND), "w") as file:
+                file.write(text)
+        except FileNotFoundError:
+            self._write_again()
+
+    def _write_again(self) -> None:
+        """Write what this process knows of the run into a directory that has lost it."""
+        self.note(f"{self.path.name} has disappeared or lost files; written again")
+        self._write_documents()
+        for table, text in self._tables.items():
+            write_atomically(self.path / f"{table}.csv", text)
+
+    def rows(self, table: str) -> list[dict[str, str]]:
+        """Return the rows of a table of this session and those it resumed from."""
+        return list(csv.DictReader(io.StringIO(self._tables[table])))
+
+    def save_checkpoint(self, content: bytes) -> None:
+        """Put `content` in the place of the checkpoint, and that in the place of the one before."""
+        if not (self.path / "config.json").exists():
+            self._write_again()
+        new, latest, previous = (self.path / name for name in ("checkpoint.new.pt", *CHECKPOINTS))
+        write_atomically(new, content)
+        if latest.exists():
+            latest.replace(previous)
+        new.replace(latest)
+
+    def checkpoints(self) -> Iterator[tuple[str, bytes]]:
+        """Yield name and content of the checkpoints there are, the latest first."""
+        for name in CHECKPOINTS:
+            path = self.path / name
+            if path.exists():
+                yield name, path.read_bytes()
+
+    def finish(self, summary: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """Write model and pictures, then the summary, which marks the run as finished; drop the checkpoints."""
+        for name, content in files.items():
+            write_atomically(self.path / name, content)
+        write_atomically(self.path / "summary.json", _json(summary))
+        for name in CHECKPOINTS:
+            (self.path / name).unlink(missing_ok=True)
+
+    def record_failure(self, reason: str, traceback: str) -> None:
+        """Write down why an attempt failed, and if it came to nothing else, what it was to be."""
+        write_atomically(self.path / FAILURE, f"{reason}\n\n{traceback}")
+        if not (self.path / "config.json").exists() and not (self.path / "metrics.csv").exists():
+            write_atomically(self.path / "config.json", _json({"settings": self.config.to_json(), "inputs": {}}))
+
+    def summary(self) -> dict[str, Any]:
+        """Return the summary of a finished run."""
+        path = self.path / "summary.json"
+        try:
+            summary: dict[str, Any] = json.loads(path.read_text())
+        except ValueError:
+            summary = {}
+        if not isinstance(summary, dict) or not summary.keys() >= _SUMMARY:
+            raise ConfigError("results_dir", f"{path} is damaged; delete it to have the run done again")
+        return summary
+
+
+def number(cell: str) -> float | int | str | None:
+    """Return what a cell of a table holds; None for an empty one."""
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell or None
+
+
+def _cell(value: Any) -> str:
+    return repr(rounded(value)) if isinstance(value, float) else str(value)
+
+
+def _csv(rows: Iterable[Iterable[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=2) + "\n"

@@ -1,0 +1,61 @@
+"""What a result must say of how it came about: versions, code and hardware, but no path of the machine."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import aldvae
+
+_PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "pytorch-fid")
+
+
+def session(device: torch.device, threads: int, first_epoch: int, plan: str | None = None) -> dict[str, Any]:
+    """Describe this process as a session that works on a run from `first_epoch` on, as part of `plan` if it has one."""
+    return {
+        "first_epoch": first_epoch,
+        **({"plan": plan} if plan is not None else {}),
+        "aldvae": aldvae.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": threads,
+    }
+
+
+@cache
+def _commit() -> str | None:
+    """Return the commit of a source checkout, with a + where files differ from it; None for an installed package."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
+
+
+@cache
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

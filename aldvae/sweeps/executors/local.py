@@ -1,0 +1,139 @@
+"""Processes of this machine: each does one job after another, and dies with the driver."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from aldvae.config.execution import Execution
+from aldvae.sweeps.executors.base import Ended, Event, State
+from aldvae.sweeps.executors.worker import perform, perform_together
+from aldvae.sweeps.jobs import Job
+
+# A forked process cannot use CUDA, and inherits locks that other threads hold.
+_CONTEXT = multiprocessing.get_context("spawn")
+_STOP = "stop"
+
+
+@dataclass
+class _Worker:
+    process: SpawnProcess
+    connection: Connection
+    index: int
+    runs: set[str] = field(default_factory=set)
+
+
+class LocalExecutor:
+    """Up to `slots` worker processes, started when they are needed and used again."""
+
+    def __init__(self, slots: int, execution: Execution) -> None:
+        """No process is started yet."""
+        self.slots, self.execution = slots, execution
+        self._workers: list[_Worker] = []
+
+    def submit(self, batch: Sequence[Job]) -> None:
+        """See `Executor.submit`."""
+        worker = next((worker for worker in self._workers if not worker.runs), None) or self._start()
+        worker.runs = {job.config.name for job in batch}
+        _send(worker, list(batch))
+
+    def _start(self) -> _Worker:
+        index = min(set(range(self.slots)) - {worker.index for worker in self._workers})
+        ours, theirs = _CONTEXT.Pipe()
+        process = _CONTEXT.Process(target=work, args=(theirs, index, self.execution), daemon=True)
+        process.start()
+        # The worker's end must be open in the worker alone, so that its death closes the pipe.
+        theirs.close()
+        self._workers.append(_Worker(process, ours, index))
+        return self._workers[-1]
+
+    def events(self, timeout: float) -> list[Event]:
+        """See `Executor.events`."""
+        ready = wait([worker.connection for worker in self._workers], timeout)
+        found: list[Event] = []
+        for worker in [worker for worker in self._workers if worker.connection in ready]:
+            found += self._received(worker)
+        return found
+
+    def _received(self, worker: _Worker) -> list[Event]:
+        found: list[Event] = []
+        try:
+            while worker.connection.poll():
+                found.append(worker.connection.recv())
+                if isinstance(found[-1], Ended):
+                    worker.runs.discard(found[-1].run)
+        except (EOFError, OSError):
+            self._workers.remove(worker)
+            worker.process.join()
+            worker.connection.close()
+            cause = _cause(worker.process.exitcode)
+            found += [Ended(run, State.LOST, cause) for run in sorted(worker.runs)]
+        return found
+
+    def stop(self) -> None:
+        """See `Executor.stop`."""
+        for worker in self._workers:
+            _send(worker, _STOP)
+
+    def close(self) -> None:
+        """See `Executor.close`."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
+            worker.connection.close()
+        self._workers.clear()
+
+
+def _send(worker: _Worker, message: list[Job] | str) -> None:
+    # The pipe of a worker that just died is noticed where its events are read.
+    with suppress(OSError):
+        worker.connection.send(message)
+
+
+def _cause(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        hint = " (out of memory?)" if exitcode == -signal.SIGKILL else ""
+        return f"its worker was killed by {signal.Signals(-exitcode).name}{hint}"
+    return f"its worker ended with exit code {exitcode}"
+
+
+def work(connection: Connection, index: int, execution: Execution) -> None:
+    """Do batches of jobs as they come, until the driver is gone."""
+    # The driver decides what an interrupt means; the terminal sends it to every process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    jobs: queue.SimpleQueue[list[Job]] = queue.SimpleQueue()
+    stop = threading.Event()
+    threading.Thread(target=_listen, args=(connection, jobs, stop), daemon=True).start()
+    from aldvae.training.inputs import Shelf
+    from aldvae.utils.devices import spread
+
+    execution, shelf = replace(execution, device=spread(execution.device, index)), Shelf()
+    while True:
+        batch = jobs.get()
+        if len(batch) == 1:
+            connection.send(perform(batch[0], execution, connection.send, stop.is_set, shelf))
+        else:
+            perform_together(batch, execution, connection.send, stop.is_set, shelf)
+
+
+def _listen(connection: Connection, jobs: queue.SimpleQueue[list[Job]], stop: threading.Event) -> None:
+    try:
+        while True:
+            message = connection.recv()
+            if message == _STOP:
+                stop.set()
+            else:
+                jobs.put(message)
+    except (EOFError, OSError):
+        # The driver is gone: nobody would hear of this run, and the next driver wants its lock.
+        os._exit(1)

@@ -1,0 +1,52 @@
+"""What a run says of itself: a row for each decision, and the answer at its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aldvae.compression.compressor import Step
+from aldvae.config.run_config import RunConfig
+from aldvae.runs.directory import RunDirectory, number
+from aldvae.training.trainer import Trainer
+
+
+def decision_row(step: Step, stops: bool) -> dict[str, Any]:
+    """Return the row of ``decisions.csv`` for a step that has a decision; `stops`: whether the run obeys a stop."""
+    decision = step.decision
+    assert decision is not None
+    if decision.stop:
+        action = "stop" if stops else "would stop"
+    else:
+        action = "slow down" if decision.slowed else "remove" if step.removed else "keep"
+    if decision.undo:
+        action = "undo" if action == "keep" else f"undo, {action}"
+    return {
+        "epoch": decision.epoch,
+        "latent_dim": decision.latent_dim,
+        "action": action,
+        "removed": " ".join(map(str, step.neurons)),
+        **{f"slope_{metric}": value for metric, value in decision.slopes.items()},
+        "reason": decision.reason,
+    }
+
+
+def summarise(config: RunConfig, trainer: Trainer, directory: RunDirectory) -> dict[str, Any]:
+    """Return the answer of a run whose last epoch is done.
+
+    `latent_dim` is the size of the model that is left; `stop_epoch` and `stop_latent_dim` say where the rule stopped,
+    or with ``--no-stop`` would have; both are null where it did not and in a run of fixed size. `reason` is that of the
+    last decision.
+    """
+    times, decisions = directory.rows("times"), directory.rows("decisions")
+    compressor = trainer.compressor
+    return {
+        "latent_dim": trainer.model.latent_dim,
+        "stop_epoch": compressor.stop_epoch if compressor else None,
+        "stop_latent_dim": compressor.stop_latent_dim if compressor else None,
+        "rule": config.rule if compressor else None,
+        "reason": decisions[-1]["reason"] if decisions else None,
+        "epochs": config.epochs,
+        "train_seconds": round(sum(float(row["train_seconds"]) for row in times), 2),
+        "metrics_seconds": round(sum(float(row["metrics_seconds"]) for row in times), 2),
+        "final": {name: number(cell) for name, cell in directory.rows("metrics")[-1].items()},
+    }

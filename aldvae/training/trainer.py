@@ -1,0 +1,110 @@
+"""The model of one run, and how it is trained and compressed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aldvae.compression.compressor import Compressor, Step
+from aldvae.config.run_config import RunConfig
+from aldvae.data.dataset import Dataset, inputs
+from aldvae.metrics.evaluation import Evaluation
+from aldvae.models.build import build_vae
+from aldvae.models.serialization import network_settings
+from aldvae.utils.seeding import generator, stream_seed
+
+
+def make_optimizer(parameters: list[Tensor], lr: float, device: torch.device) -> torch.optim.Adam:
+    """Return the optimiser of the paper's protocol."""
+    return torch.optim.Adam(parameters, lr=lr, amsgrad=True, fused=device.type in ("cpu", "cuda"))
+
+
+def products_in(precision: str, device: torch.device) -> torch.autocast:
+    """Return a context that computes matrix products and convolutions in `precision`, the rest in float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+class Trainer:
+    """The model, its optimiser and, in an adaptive run, its compressor."""
+
+    def __init__(self, config: RunConfig, data: Dataset, device: torch.device) -> None:
+        """Make a fresh model; its weights depend on the seed alone, not on the device."""
+        self.config, self.device = config, device
+        self.samples = data.train.on(device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream_seed(config.seed, "weights"))
+            self.model = build_vae(data.shape, config.init_dim, **network_settings(config))
+        if data.standardisation is not None:
+            self.model.input_mean, self.model.input_scale = data.standardisation
+        self.model.to(device)
+        self.optimizer = make_optimizer(list[Tensor](self.model.parameters()), config.lr, device)
+        self.compressor = self._make_compressor() if config.kind == "adaptive" else None
+
+    def _make_compressor(self) -> Compressor:
+        return Compressor(
+            heads=[self.model.mu, self.model.log_var],
+            readers=[self.model.reader],
+            optimizer=self.optimizer,
+            rule=self.config.make_rule(),
+            select=self.config.select,
+            seed=self.config.seed,
+            stop=self.config.stop,
+            freeze=self.config.shrunk_layers == "frozen",
+            epochs=self.config.epochs,
+        )
+
+    @property
+    def neurons(self) -> list[int]:
+        """The latent neurons still there, by their position in the first model."""
+        return self.compressor.neurons if self.compressor is not None else list(range(self.model.latent_dim))
+
+    def order(self, epoch: int) -> Tensor:
+        """Return the positions (N,) of the training samples in the order in which `epoch` takes them."""
+        if not self.config.shuffle:
+            return torch.arange(len(self.samples))
+        return torch.randperm(len(self.samples), generator=generator(self.config.seed, "order", epoch))
+
+    def train_epoch(self, epoch: int) -> float:
+        """Train for one epoch; return the mean loss (negative ELBO with beta, nats per image) over its steps."""
+        self.model.train()
+        random = generator(self.config.seed, "noise", epoch, self.device)
+        total = torch.zeros((), device=self.device)
+        for index in self.order(epoch).to(self.device).split(self.config.batch_size):
+            loss = self._step(inputs(self.samples.index_select(0, index)), random)
+            total += loss * len(index)
+        return float(total) / len(self.samples)
+
+    def _step(self, x: Tensor, random: torch.Generator) -> Tensor:
+        noise = torch.randn(len(x), self.model.latent_dim, generator=random, device=self.device)
+        with products_in(self.config.precision, self.device):
+            loss = self.model.loss(x, noise, self.config.beta)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def compress(self, evaluation: Evaluation | None) -> Step | None:
+        """Let the rule see the epoch's metrics (None: not measured), and remove neurons if it says so."""
+        if self.compressor is None:
+            return None
+        if evaluation is None:
+            return self.compressor.step()
+        asked = {name: evaluation.metrics[name] for name in self.config.asked_metrics}
+        return self.compressor.step(kl=evaluation.kl, **asked)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that training goes on from."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "compressor": self.compressor.state_dict() if self.compressor is not None else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`; only for a fresh trainer of the same configuration."""
+        if self.compressor is not None:
+            self.compressor.load_state_dict(state["compressor"])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])

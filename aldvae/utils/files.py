@@ -1,0 +1,73 @@
+"""How files are written: no reader ever sees half of one, and numbers have one form."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from aldvae.utils.errors import ConfigError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write `content` to a temporary file beside `path`, then rename it; folders are made as needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_cached(path: Path, content: bytes) -> None:
+    """Write into the cache as `write_atomically` does; raises `ConfigError` where that cannot be done."""
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise ConfigError("cache_dir", f"{path} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time make the cached file `path`; raises `ConfigError` where that cannot be done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        lock.acquire()
+    except OSError as error:
+        raise ConfigError("cache_dir", f"{path} cannot be written: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_figure(figure: Figure, path: Path, dpi: int = 130) -> Path:
+    """Write `figure` atomically in the format of `path`'s suffix; return `path`."""
+    content = io.BytesIO()
+    # Without a date the same results give the same file.
+    metadata = {"CreationDate": None} if path.suffix == ".pdf" else {}
+    figure.savefig(content, format=path.suffix[1:], dpi=dpi, metadata=metadata)
+    write_atomically(path, content.getvalue())
+    return path
+
+
+def rounded(value: float) -> float:
+    """Round to the 8 significant digits that our CSVs hold."""
+    return float(f"{value:.8g}")
