@@ -23,9 +23,9 @@ from aldvae.config.execution import Execution, Schedule
 from aldvae.config.options import flag, settings
 from aldvae.config.resolve import own_data, resolve
 from aldvae.config.run_config import RunConfig
-from aldvae.data.catalogue import listing
+from aldvae.data.catalogue import dataset_table
 from aldvae.sweeps.jobs import Job, Runs
-from aldvae.sweeps.runner import preview
+from aldvae.sweeps.runner import describe_sweep
 from aldvae.training.inputs import Shelf
 from aldvae.training.loop import run
 from aldvae.utils.errors import ConfigError
@@ -175,7 +175,7 @@ def executed(tmp_path: Path, **settings: Any) -> Path:
 
 
 def test_data_dir_is_where_datasets_are_looked_for(tmp_path: Path) -> None:
-    assert f"{tmp_path / 'nowhere'} does not exist" in listing(Execution(data_dir=tmp_path / "nowhere"))
+    assert f"{tmp_path / 'nowhere'} does not exist" in dataset_table(tmp_path / "nowhere", tmp_path, {})
 
 
 def test_execution_settings_change_where_and_how(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_what_execution_cannot_do_is_refused_by_name(tmp_path: Path, option: str
 def test_what_a_schedule_cannot_do_is_refused_by_name(tmp_path: Path, option: str, value: Any) -> None:
     runs = Runs([Job(resolve("adaptive", "digits"))])
     with pytest.raises(ConfigError, match=flag(option)):
-        preview(runs, Execution(results_dir=tmp_path), Schedule(**{option: value}))
+        describe_sweep(runs, Execution(results_dir=tmp_path), Schedule(**{option: value}))
 
 
 @pytest.mark.parametrize("declared", [Execution, Schedule])

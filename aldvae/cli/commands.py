@@ -149,12 +149,15 @@ def run(
 
 
 def _work(runs: Callable[[], Runs], execution: Execution, schedule: Schedule, dry_run: bool) -> None:
-    from aldvae.sweeps.runner import drive, preview
+    from aldvae.reporting.terminal import print_table
+    from aldvae.sweeps.runner import describe_sweep, run_sweep
 
     if dry_run:
-        print(preview(runs(), execution, schedule))
+        print(describe_sweep(runs(), execution, schedule))
     else:
-        drive(runs, execution, schedule)
+        outcome = run_sweep(runs, execution, schedule)
+        print_table(outcome.results)
+        outcome.raise_for_failures()
 
 
 ResultsDir = Annotated[Path, typer.Argument(help="A directory that holds runs, however deep.")]

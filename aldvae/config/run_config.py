@@ -218,6 +218,12 @@ class RunConfig:
         return found
 
     @property
+    def network_settings(self) -> dict[str, Any]:
+        """The settings that `models.build.build_vae` takes by these names."""
+        names = ("network", "hidden_dim", "channels", "likelihood", "posterior")
+        return {name: getattr(self, name) for name in names}
+
+    @property
     def usual_threads(self) -> int | None:
         """The CPU threads that pay: a small network loses more by sharing its work than it gains."""
         return 1 if self.network == "mlp" and (self.hidden_dim or 400) <= 128 else None

@@ -1,49 +1,54 @@
-"""What there is of the datasets known by name, and where."""
+"""The datasets known by name: a table of them, where each lies, and calls that load them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from aldvae.config.execution import Execution
-from aldvae.config.presets import protocol
 from aldvae.data.dataset import Samples
 from aldvae.data.sources import SOURCES, Source
 from aldvae.utils.errors import unknown_name
 
 
-def place(source: Source, execution: Execution) -> Path | None:
-    """Return the folder in which `source` lies or would lie; None for an embedded one."""
+def folder_of(source: Source, data_dir: Path | None, cache_dir: Path) -> Path | None:
+    """Return the folder in which `source` lies or would be downloaded to; None for an embedded one."""
     if source.folder is None:
         return None
-    return (execution.data_directory or execution.cache_directory / "data") / source.folder
+    return (data_dir or cache_dir / "data") / source.folder
 
 
-def _there(source: Source, execution: Execution) -> bool:
-    folder = place(source, execution)
+def _is_there(source: Source, data_dir: Path | None, cache_dir: Path) -> bool:
+    folder = folder_of(source, data_dir, cache_dir)
     return folder is None or (folder.is_dir() and any(folder.iterdir()))
 
 
-def listing(execution: Execution) -> str:
-    """Return a table of all datasets: samples, shape, classes, network, and whether they are there."""
-    rows = [("dataset", "samples", "shape", "classes", "network", "where")]
+def dataset_table(data_dir: Path | None, cache_dir: Path, columns: Mapping[str, Mapping[str, str]]) -> str:
+    """Return a table of all datasets: samples, shape, the `columns` (title to dataset to text), and where each lies."""
+    rows = [("dataset", "samples", "shape", *columns, "where")]
     for source in SOURCES.values():
-        known, folder = protocol(source.name), place(source, execution)
-        if folder is None:
-            where = "embedded in scikit-learn"
-        else:
-            given = execution.data_directory
-            remedy = f"{given} does not exist" if given and not given.exists() else f"would be downloaded to {folder}"
-            where = str(folder) if _there(source, execution) else f"missing; {remedy}"
         shape = " x ".join(map(str, source.shape))
-        rows.append((source.name, f"{source.count:,}", shape, str(known.clusters), known.network, where))
+        more = [texts[source.name] for texts in columns.values()]
+        rows.append((source.name, f"{source.count:,}", shape, *more, _where(source, data_dir, cache_dir)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def chosen(names: Sequence[str] | None, execution: Execution) -> list[tuple[Source, Callable[[], Samples]]]:
+def _where(source: Source, data_dir: Path | None, cache_dir: Path) -> str:
+    folder = folder_of(source, data_dir, cache_dir)
+    if folder is None:
+        return "embedded in scikit-learn"
+    if _is_there(source, data_dir, cache_dir):
+        return str(folder)
+    if data_dir is not None and not data_dir.exists():
+        return f"missing; {data_dir} does not exist"
+    return f"missing; would be downloaded to {folder}"
+
+
+def find_sources(
+    names: Sequence[str] | None, data_dir: Path | None, cache_dir: Path
+) -> list[tuple[Source, Callable[[], Samples]]]:
     """Return the sources called `names`, or without names all that are there, each with a call that loads it.
 
     Raises `ConfigError` for an unknown name.
@@ -51,6 +56,5 @@ def chosen(names: Sequence[str] | None, execution: Execution) -> list[tuple[Sour
     for name in names or ():
         if name not in SOURCES:
             raise unknown_name("dataset", name, list(SOURCES))
-    there = [source.name for source in SOURCES.values() if _there(source, execution)]
-    where = execution.data_directory, execution.cache_directory
-    return [(SOURCES[name], partial(SOURCES[name].load, *where)) for name in names or there]
+    there = [source.name for source in SOURCES.values() if _is_there(source, data_dir, cache_dir)]
+    return [(SOURCES[name], partial(SOURCES[name].load, data_dir, cache_dir)) for name in names or there]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from aldvae.config.run_config import RunConfig
 from aldvae.models.build import build_vae
 from aldvae.models.vae import VAE
 from aldvae.utils.errors import AldvaeError
@@ -18,15 +17,9 @@ from aldvae.utils.errors import AldvaeError
 FILE = "model.safetensors"
 
 
-def network_settings(config: RunConfig) -> dict[str, Any]:
-    """Return the settings of `config` that `build_vae` takes."""
-    names = ("network", "hidden_dim", "channels", "likelihood", "posterior")
-    return {name: getattr(config, name) for name in names}
-
-
-def model_bytes(model: VAE, config: RunConfig, shape: tuple[int, ...]) -> bytes:
-    """Return the content of a model file for `model`, trained as `config` on samples of `shape`."""
-    header = {"shape": shape, "latent_dim": model.latent_dim, **network_settings(config)}
+def model_bytes(model: VAE, shape: tuple[int, ...], settings: Mapping[str, str | int | None]) -> bytes:
+    """Return the content of a model file for `model`, which `build_vae` made for `shape` with these `settings`."""
+    header = {"shape": shape, "latent_dim": model.latent_dim, **settings}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     content: bytes = save(weights, metadata={"aldvae": json.dumps(header)})
     return content

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from aldvae.config.execution import Execution, Schedule, share_of_cores
-from aldvae.reporting.terminal import print_table
 from aldvae.runs.results import Result, read_result, read_results
 from aldvae.sweeps.eta import Pace, together
 from aldvae.sweeps.executors.base import Executor, State
@@ -26,7 +25,7 @@ class InterruptedSweepError(AldvaeError):
     exit_code = 130
 
 
-def preview(runs: Runs, execution: Execution, schedule: Schedule) -> str:
+def describe_sweep(runs: Runs, execution: Execution, schedule: Schedule) -> str:
     """Return a list of the runs, which of them are done, and how long the others will take.
 
     Raises `ConfigError` for a schedule that this machine cannot keep.
@@ -49,18 +48,31 @@ def preview(runs: Runs, execution: Execution, schedule: Schedule) -> str:
     return "\n".join(lines)
 
 
-def drive(runs: Callable[[], Runs], execution: Execution, schedule: Schedule) -> None:
-    """Do what `runs` returns, and again what it returns then, until nothing is new; print the table.
+@dataclass(frozen=True)
+class SweepOutcome:
+    """What became of a sweep: the `results` there are of its jobs, how many of these `failed`, and any interrupt."""
 
-    Raises `AldvaeError` where runs failed, and after an interrupt.
-    """
+    results: list[Result]
+    jobs: int
+    failed: int = 0
+    interrupted: bool = False
+
+    def raise_for_failures(self) -> None:
+        """Raise `AldvaeError` where runs failed, and after an interrupt."""
+        if self.interrupted:
+            raise InterruptedSweepError("interrupted; the same command goes on where the runs were")
+        if self.failed:
+            raise AldvaeError(f"{self.failed} of {self.jobs} runs failed; the same command tries them again")
+
+
+def run_sweep(runs: Callable[[], Runs], execution: Execution, schedule: Schedule) -> SweepOutcome:
+    """Execute the jobs; call `runs` again until it returns no new ones."""
     planned = runs()
-    print(preview(planned, execution, schedule), file=sys.stderr)
+    print(describe_sweep(planned, execution, schedule), file=sys.stderr)
     tried: set[str] = set()
     failed, interrupted = 0, False
     if not _left(planned.jobs, execution, tried):
-        _print_results(planned.jobs, execution)
-        return
+        return SweepOutcome(_results(planned.jobs, execution), len(planned.jobs))
     with closing(_executor(schedule, execution)) as executor:
         while not interrupted and (left := _left(planned.jobs, execution, tried)):
             done, pace = len(planned.jobs) - len(left), _pace(execution)
@@ -73,11 +85,7 @@ def drive(runs: Callable[[], Runs], execution: Execution, schedule: Schedule) ->
             tried |= {job.config.name for job in left}
             failed += sum(end.state is State.FAILED for end in scheduler.ends.values())
             interrupted, planned = scheduler.interrupted, runs()
-    _print_results(planned.jobs, execution)
-    if interrupted:
-        raise InterruptedSweepError("interrupted; the same command goes on where the runs were")
-    if failed:
-        raise AldvaeError(f"{failed} of {len(planned.jobs)} runs failed; the same command tries them again")
+    return SweepOutcome(_results(planned.jobs, execution), len(planned.jobs), failed, interrupted)
 
 
 def _executor(schedule: Schedule, execution: Execution) -> Executor:
@@ -91,8 +99,8 @@ def _executor(schedule: Schedule, execution: Execution) -> Executor:
     return LocalExecutor(slots, replace(execution, share=share_of_cores(slots, execution.threads)))
 
 
-def _print_results(jobs: Sequence[Job], execution: Execution) -> None:
-    print_table([result for job in jobs if (result := _result(job, execution)) is not None])
+def _results(jobs: Sequence[Job], execution: Execution) -> list[Result]:
+    return [result for job in jobs if (result := _result(job, execution)) is not None]
 
 
 def _left(planned: Sequence[Job], execution: Execution, tried: set[str]) -> list[Job]:

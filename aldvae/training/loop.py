@@ -168,7 +168,7 @@ class Run:
             # The last decision changed the model after it was measured.
             evaluation = self.evaluator.evaluate(model, self.config.epochs).rounded()
             summary["final"] |= {"latent_dim": model.latent_dim} | evaluation.metrics
-        self.directory.finish(summary, {FILE: model_bytes(model, self.config, data.shape), **pictures})
+        self.directory.finish(summary, {FILE: model_bytes(model, data.shape, self.config.network_settings), **pictures})
         self.observer.finished(self.directory.path)
 
 

@@ -12,7 +12,6 @@ from aldvae.config.run_config import RunConfig
 from aldvae.data.dataset import Dataset, inputs
 from aldvae.metrics.evaluation import Evaluation
 from aldvae.models.build import build_vae
-from aldvae.models.serialization import network_settings
 from aldvae.utils.seeding import generator, stream_seed
 
 
@@ -35,7 +34,7 @@ class Trainer:
         self.samples = data.train.on(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(config.seed, "weights"))
-            self.model = build_vae(data.shape, config.init_dim, **network_settings(config))
+            self.model = build_vae(data.shape, config.init_dim, **config.network_settings)
         if data.standardisation is not None:
             self.model.input_mean, self.model.input_scale = data.standardisation
         self.model.to(device)
