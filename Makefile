@@ -1,4 +1,4 @@
-# `make demo` and `make test` are all a new user needs; each makes the environment first if it is not there.
+# Start with `make demo` or `make test`. Each target creates the environment first if it does not exist.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -15,7 +15,7 @@ $(VENV)/.complete: pyproject.toml
 demo: env
 	$(BIN)/aldvae adaptive --results-dir runs/demo
 
-# The paper's plan, or another: make reproduce PLAN=experiments/digits.toml JOBS=2. Goes on where it was.
+# The paper's plan, or another one: make reproduce PLAN=experiments/digits.toml JOBS=2. Resumes after an interruption.
 PLAN ?= experiments/paper.toml
 RESULTS ?= results/$(notdir $(basename $(PLAN)))
 JOBS ?= 1
@@ -25,7 +25,7 @@ reproduce: env
 	$(BIN)/aldvae plot $(RESULTS)
 	$(BIN)/aldvae report $(RESULTS)
 
-# Two processes of one thread each: on small tensors a second thread costs more than it brings.
+# Two processes with one thread each: on small tensors a second thread costs more time than it saves.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test: env
@@ -45,17 +45,17 @@ format: env
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The tables in the pages, from the CSV files under results/.
+# Update the tables in the pages from the CSV files in results/.
 tables: env
 	$(BIN)/python docs/tables.py --write
 
-# What could be uploaded: source and wheel, the wheel built from that source.
+# Source archive and wheel, ready for upload; the wheel is built from the archive.
 dist: env
 	rm -rf dist build
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
 
-# Every subcommand on a tiny subset, seconds each.
+# Every subcommand on a tiny subset; each takes seconds.
 TINY := --limit 300 --epochs 4 --fid-samples 80 --silhouette-samples 80
 
 smoke: env
