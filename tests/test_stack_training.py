@@ -131,6 +131,13 @@ def test_a_member_killed_between_its_last_epoch_and_its_summary_is_only_finished
     assert (tmp_path / done.name / "metrics.csv").read_bytes() == (lone.path / "metrics.csv").read_bytes()
 
 
+def test_a_finished_member_with_a_damaged_summary_is_reported(tmp_path: Path) -> None:
+    finished = run(members()[0], Execution(results_dir=tmp_path, threads=1))
+    (finished.path / "summary.json").write_text("{}")
+    (error,) = execute(members(), tmp_path)
+    assert "summary.json is damaged" in str(error)
+
+
 def test_a_lone_run_is_a_stack_of_one_to_the_byte(tmp_path: Path) -> None:
     config = members()[0]
     assert execute([config], tmp_path / "stack") == []
