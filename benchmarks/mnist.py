@@ -10,7 +10,7 @@ from aldvae.config.run_config import RunConfig
 from aldvae.data.dataset import Dataset
 from aldvae.metrics.evaluation import Evaluator
 from aldvae.metrics.features import Features
-from aldvae.training.inputs import Shelf, load_data, load_features_of
+from aldvae.training.inputs import InputCache, load_data, load_run_features
 from aldvae.training.trainer import Trainer
 from aldvae.utils.devices import pick_device
 
@@ -29,8 +29,8 @@ def mnist() -> Parts:
     """Load and make them; the data lie where `ALDVAE_DATA_DIR` says."""
     config = resolve("adaptive", "mnist", fid_features="classifier")
     execution, device = Execution(), pick_device("cpu")
-    data = load_data(config, execution, Shelf())
-    features = load_features_of(config, execution, data, device, Shelf())
+    data = load_data(config, execution, InputCache())
+    features = load_run_features(config, execution, data, device, InputCache())
     assert features is not None
     evaluator = Evaluator(config, data.validation, features, execution.cache_directory, device)
     return Parts(config, data, features, Trainer(config, data, device), evaluator)

@@ -13,8 +13,8 @@ from timing import medians, report
 
 from aldvae.config.execution import Execution
 from aldvae.config.resolve import resolve
-from aldvae.training.inputs import Shelf, load_data
-from aldvae.training.stacked import train_together
+from aldvae.training.inputs import InputCache, load_data
+from aldvae.training.stacked import train_stack
 from aldvae.training.trainer import Trainer
 from aldvae.utils.devices import cpu_settings
 
@@ -24,7 +24,7 @@ def compare(dataset: str, limit: int | None, runs: int, device: torch.device, re
     configs = [
         resolve("adaptive", dataset, init_dim=32, limit=limit, fid_features="none", seed=seed) for seed in range(runs)
     ]
-    data = load_data(configs[0], Execution(), Shelf())
+    data = load_data(configs[0], Execution(), InputCache())
     alone, stacked = ([Trainer(config, data, device) for config in configs] for _ in range(2))
 
     def one_after_another(epoch: int) -> None:
@@ -35,7 +35,7 @@ def compare(dataset: str, limit: int | None, runs: int, device: torch.device, re
     epochs = iter(range(1, 1000))
     ways = {
         "one after another": lambda: one_after_another(next(epochs)),
-        "as one stack": lambda: train_together(stacked, next(epochs)),
+        "as one stack": lambda: train_stack(stacked, next(epochs)),
     }
     medians(ways, repetitions=1)
     print(f"{dataset}: an epoch of {len(data.train)} samples, {runs} runs, {repetitions} repetitions")

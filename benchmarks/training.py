@@ -16,7 +16,7 @@ from timing import medians, report, roofline
 from aldvae.config.execution import Execution
 from aldvae.config.resolve import resolve
 from aldvae.data.dataset import inputs
-from aldvae.training.inputs import Shelf, load_data
+from aldvae.training.inputs import InputCache, load_data
 from aldvae.training.trainer import Trainer
 from aldvae.utils.devices import cpu_settings
 
@@ -35,7 +35,7 @@ def main() -> None:
     limit, network, work = CASES[arguments.case]
     config = resolve("adaptive", arguments.case, limit=limit, fid_features="none", init_dim=100)
     with cpu_settings(arguments.threads):
-        data = load_data(config, Execution(), Shelf())
+        data = load_data(config, Execution(), InputCache())
         images, step = inputs(data.train.x), work()
         trainer, half = (
             Trainer(replace(config, precision=precision), data, torch.device("cpu"))

@@ -16,11 +16,11 @@ from aldvae.config.execution import Execution
 from aldvae.runs.directory import FAILURE
 from aldvae.runs.results import read_results
 from aldvae.sweeps.executors.base import Ended, EpochDone, Event, State
-from aldvae.sweeps.executors.file_sync import Mirror, apply, content, pack, unpack
+from aldvae.sweeps.executors.file_sync import DirectorySync, apply_changes, pack, read_files, unpack
 from aldvae.sweeps.executors.local import LocalExecutor
 from aldvae.sweeps.executors.worker import hide_paths, one_line
 from aldvae.sweeps.jobs import sweep
-from aldvae.training.callbacks import Observer
+from aldvae.training.callbacks import Callback, Row
 from aldvae.training.loop import run
 from aldvae.utils.devices import spread
 from tests.conftest import TINY, Cli
@@ -129,21 +129,21 @@ def test_gpus_are_given_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert spread("auto", 1) == "auto"
 
 
-def test_a_mirror_tells_what_changed(tmp_path: Path) -> None:
+def test_a_directory_sync_finds_what_changed(tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
-    mirror = Mirror(there, {"metrics.csv": b"1\n", "checkpoint.pt": b"old"})
-    assert mirror.changes() == {}
+    sync = DirectorySync(there, {"metrics.csv": b"1\n", "checkpoint.pt": b"old"})
+    assert sync.changes() == {}
     (there / ".lock").touch()
     with (there / "metrics.csv").open("a") as file:
         file.write("2\n")
     (there / "summary.json").write_text("{}")
     (there / "checkpoint.pt").unlink()
-    changes = mirror.changes()
+    changes = sync.changes()
     assert changes == {"metrics.csv": b"1\n2\n", "summary.json": b"{}", "checkpoint.pt": None}
-    apply(here, {"checkpoint.pt": b"old"})
-    apply(here, changes)
-    assert content(here) == content(there)
-    assert mirror.changes() == {}
+    apply_changes(here, {"checkpoint.pt": b"old"})
+    apply_changes(here, changes)
+    assert read_files(here) == read_files(there)
+    assert sync.changes() == {}
 
 
 @pytest.mark.parametrize("folder", [False, True])
@@ -178,7 +178,7 @@ def test_a_sweep_on_the_command_line(cli: Cli, lone: Path, tmp_path: Path) -> No
     assert "2 runs, 2 finished, 0 left" in again.stderr
 
 
-def test_a_population_on_the_command_line_ends_as_lone_runs_do(cli: Cli, lone: Path, tmp_path: Path) -> None:
+def test_a_stack_on_the_command_line_ends_as_lone_runs_do(cli: Cli, lone: Path, tmp_path: Path) -> None:
     done = cli("seeds", "--seeds=0-1", "--threads=1", "--init-dim=14", *FLAGS, "--population=2")
     assert done.returncode == 0, done.stderr
     for alone, stacked in zip(read_results(lone), read_results(tmp_path / "runs"), strict=True):
@@ -235,8 +235,8 @@ def test_show_tells_states_for_people_and_scripts(cli: Cli, lone: Path, tmp_path
 def test_a_running_run_is_told(tmp_path: Path) -> None:
     seen: list[str] = []
 
-    class Look(Observer):
-        def epoch_done(self, row: dict[str, Any], step: Any) -> None:  # noqa: ARG002
+    class Look(Callback):
+        def on_epoch_end(self, epoch: int, row: Row, step: Any) -> None:  # noqa: ARG002
             seen.append(read_results(tmp_path)[0].state)
 
     job = sweep("seeds", "digits", seeds=[0], **{**TINY, "epochs": 2})[0]
@@ -265,7 +265,7 @@ def test_an_interrupted_sweep_ends_in_time_and_goes_on(tmp_path: Path, number: s
     _, said = process.communicate(timeout=30)
     assert time.monotonic() - begin < 10
     assert process.returncode == 130
-    assert b"the same command goes on" in said
+    assert b"the same command resumes" in said
     (result,) = read_results(tmp_path / "runs")
     assert result.state == "unfinished"
     assert result.epochs >= 1

@@ -24,9 +24,9 @@ from aldvae.config.options import flag, settings
 from aldvae.config.resolve import own_data, resolve
 from aldvae.config.run_config import RunConfig
 from aldvae.data.catalogue import dataset_table
-from aldvae.sweeps.jobs import Job, Runs
+from aldvae.sweeps.jobs import Job, JobList
 from aldvae.sweeps.runner import describe_sweep
-from aldvae.training.inputs import Shelf
+from aldvae.training.inputs import InputCache
 from aldvae.training.loop import run
 from aldvae.utils.errors import ConfigError
 
@@ -132,7 +132,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-SHELF = Shelf()
+CACHE = InputCache()
 _left: dict[str, tuple[Any, ...]] = {}
 
 
@@ -144,7 +144,7 @@ def left(pictures: Path, changes: Mapping[str, Any]) -> tuple[Any, ...]:
     config = resolve("adaptive", place, **given)
     if config.name not in _left:
         execution = Execution(results_dir=pictures / "runs", own_data=own_data(place), cache_dir=pictures / "cache")
-        path = run(config, execution, shelf=SHELF).path
+        path = run(config, execution, cache=CACHE).path
         metrics = pd.read_csv(path / "metrics.csv").drop(columns=["fid_features", "fid_samples"])
         # Reasons name thresholds and windows: they differ where nothing was decided otherwise.
         decisions = pd.read_csv(path / "decisions.csv").drop(columns="reason")
@@ -204,7 +204,7 @@ def test_what_execution_cannot_do_is_refused_by_name(tmp_path: Path, option: str
     [("jobs", 999), ("executor", "slurm"), ("ray_address", "auto"), ("population", "0"), ("gpus_per_run", 0.5)],
 )
 def test_what_a_schedule_cannot_do_is_refused_by_name(tmp_path: Path, option: str, value: Any) -> None:
-    runs = Runs([Job(resolve("adaptive", "digits"))])
+    runs = JobList([Job(resolve("adaptive", "digits"))])
     with pytest.raises(ConfigError, match=flag(option)):
         describe_sweep(runs, Execution(results_dir=tmp_path), Schedule(**{option: value}))
 

@@ -26,7 +26,7 @@ from aldvae.reporting.html_report import write_report
 from aldvae.reporting.plot import plot_results
 from aldvae.runs.results import read_results
 from aldvae.sweeps.jobs import sweep
-from aldvae.training.artifacts import draw_pictures
+from aldvae.training.artifacts import draw_images
 from aldvae.training.loop import run
 from aldvae.utils.errors import ConfigError
 from tests.conftest import Cli, digits
@@ -247,9 +247,9 @@ def test_originals_and_rows_of_the_traversal_are_where_they_belong() -> None:
     validation = digits(200).validation
     config = resolve("adaptive", "digits", **TINY)
     model = build_vae(validation.shape, 3, network="mlp", hidden_dim=16).train()
-    files = draw_pictures(model, config, validation)
+    files = draw_images(model, config, validation)
     assert model.training
-    assert draw_pictures(model, config, validation) == files
+    assert draw_images(model, config, validation) == files
     grid = _pixels(files["reconstructions.png"])
     for column in range(10):
         shown = grid[3:48:6, 54 * column + 3 : 54 * column + 48 : 6]

@@ -9,12 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from aldvae.runs.directory import RunDirectory
+from aldvae.sweeps.executors.base import Ended, EpochDone, Message, State
+from aldvae.sweeps.jobs import sweep
 from tests.test_executors import FLAGS, contents
 
 pytest.importorskip("ray")
@@ -88,6 +91,23 @@ def test_a_node_dies_and_every_run_finishes_as_it_would_alone(
     assert driver.returncode == 0, said
     assert "trying again from its checkpoint" in said
     assert contents(remote) == contents(local)
+
+
+def test_while_stopping_a_run_ends_with_its_next_epoch_not_with_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    from aldvae.sweeps.executors.ray_cluster import RayExecutor, _Running
+
+    (job,) = sweep("seeds", "digits", seeds=[0])
+    name = job.config.name
+    executor = RayExecutor.__new__(RayExecutor)
+    running = _Running(job, RunDirectory(Path(), job.config), None, ExitStack())
+    executor._stopping, executor._running = True, {name: running}
+    message, epoch = Message(name, "text"), EpochDone(name, 1, 9, 0.1)
+    arriving = iter([message, epoch])
+    monkeypatch.setattr(executor, "_next_event", lambda _: next(arriving))
+    monkeypatch.setattr("ray.cancel", lambda *_, **__: None)
+    assert executor._receive(running) == [message]
+    assert executor._receive(running) == [epoch, Ended(name, State.STOPPED)]
+    assert executor._running == {}
 
 
 def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:

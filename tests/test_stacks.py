@@ -7,14 +7,14 @@ import torch
 
 from aldvae.config.execution import Execution, Schedule
 from aldvae.sweeps import stacking as stacks
-from aldvae.sweeps.stacking import MOST, RUN_BYTES, room, stack_size
+from aldvae.sweeps.stacking import MAX_RUNS, RUN_BYTES, runs_per_gpu, stack_size
 
 
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two GPUs of 24 GiB, and a process that asks for them without leaving this one."""
     monkeypatch.setattr(stacks, "_has_driver", lambda: True)
-    monkeypatch.setattr(stacks, "_ask", room)
+    monkeypatch.setattr(stacks, "_ask_process", runs_per_gpu)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     properties = SimpleNamespace(total_memory=24 * RUN_BYTES)
@@ -25,7 +25,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("device", "runs", "slots", "expected"),
     [
-        ("auto", 100, 1, MOST),
+        ("auto", 100, 1, MAX_RUNS),
         ("auto", 100, 4, 12),
         ("cuda:1", 100, 4, 6),
         ("cuda", 100, 25, 1),
@@ -53,7 +53,7 @@ def test_on_ray_every_run_is_alone() -> None:
 
 
 def test_another_process_is_asked_and_without_a_gpu_answers_one() -> None:
-    assert stacks._ask("cpu", 1) == 1
+    assert stacks._ask_process("cpu", 1) == 1
 
 
 def test_without_a_driver_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,5 +61,5 @@ def test_without_a_driver_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> No
         raise OSError
 
     monkeypatch.setattr("ctypes.CDLL", no_library)
-    monkeypatch.setattr(stacks, "_ask", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr(stacks, "_ask_process", lambda *_: pytest.fail("asked"))
     assert stack_size(Schedule(), Execution(), 100, 1) == 1

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aldvae.config.execution import Execution, Schedule, share_of_cores
+from aldvae.config.execution import Execution, Schedule, threads_per_job
 from aldvae.config.presets import DIFFERENCES, PROTOCOLS
 from aldvae.config.resolve import resolve
 from aldvae.sweeps.jobs import distinct, numbers, sweep
@@ -92,28 +92,30 @@ def test_own_data_are_read_once_and_travel_with_each_job(tmp_path: Path) -> None
 
 def test_threads_never_exceed_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)))
-    assert share_of_cores(1, None) is None
-    assert share_of_cores(2, None) == 3
-    assert share_of_cores(4, None) == 1
-    assert share_of_cores(3, 2) == 2
+    assert threads_per_job(1, None) is None
+    assert threads_per_job(2, None) == 3
+    assert threads_per_job(4, None) == 1
+    assert threads_per_job(3, 2) == 2
     with pytest.raises(ConfigError, match="--jobs 7 is more than the 6 processor cores"):
-        share_of_cores(7, None)
+        threads_per_job(7, None)
     with pytest.raises(ConfigError, match="--threads 3 for each of 3 runs exceed"):
-        share_of_cores(3, 3)
+        threads_per_job(3, 3)
 
 
 @pytest.mark.parametrize(
-    ("execution", "usual", "threads"),
+    ("execution", "default", "threads"),
     [
         (Execution(), None, None),
         (Execution(), 1, 1),
-        (Execution(share=3), None, 3),
-        (Execution(share=3), 1, 1),
-        (Execution(share=3, threads=2), 1, 2),
+        (Execution(max_threads=3), None, 3),
+        (Execution(max_threads=3), 1, 1),
+        (Execution(max_threads=3, threads=2), 1, 2),
     ],
 )
-def test_a_run_takes_its_share(execution: Execution, usual: int | None, threads: int | None) -> None:
-    assert execution.threads_for(usual) == threads
+def test_a_run_takes_at_most_the_threads_of_its_job(
+    execution: Execution, default: int | None, threads: int | None
+) -> None:
+    assert execution.threads_for(default) == threads
 
 
 @pytest.mark.parametrize(

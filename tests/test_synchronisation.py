@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from aldvae.config.resolve import resolve
-from aldvae.training.stacked import train_together
+from aldvae.training.stacked import train_stack
 from aldvae.training.trainer import Trainer
 from tests.conftest import TINY, digits
 
@@ -37,7 +37,7 @@ def trainers(batch_size: int, **given: Any) -> list[Trainer]:
     settings = {**TINY, "batch_size": batch_size, "fid_features": "none", **given}
     configs = [resolve("adaptive", "digits", **{**settings, "init_dim": size}) for size in (14, 9)]
     made = [Trainer(config, digits(200), torch.device("cpu")) for config in configs]
-    train_together(made, 1)
+    train_stack(made, 1)
     return made
 
 
@@ -62,4 +62,4 @@ def test_an_epoch_waits_once_however_many_steps_it_has(given: dict[str, Any]) ->
     for batch_size in (10, 100):
         pair = trainers(batch_size, **given)
         assert waits(lambda pair=pair: pair[0].train_epoch(2)) == 1  # type: ignore[misc]
-        assert waits(lambda pair=pair: train_together(pair, 3)) <= 2  # type: ignore[misc]
+        assert waits(lambda pair=pair: train_stack(pair, 3)) <= 2  # type: ignore[misc]

@@ -30,7 +30,7 @@ from aldvae.data.dataset import inputs
 from aldvae.metrics.evaluation import Evaluator
 from aldvae.reporting.figures.run_overview import draw_overview
 from aldvae.runs.directory import COLUMNS, RunDirectory
-from aldvae.training.callbacks import Observer
+from aldvae.training.callbacks import Callback, Row
 from aldvae.training.loop import run
 from aldvae.training.trainer import Trainer
 from aldvae.utils.errors import AldvaeError, BusyError, ConfigError, DivergedError
@@ -55,20 +55,18 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(tiny(), Execution(results_dir=tmp_path_factory.mktemp("undisturbed"))).path
 
 
-class Interrupt(Observer):
-    """Interrupts a run after an epoch, or notes what it is told."""
+class Interrupt(Callback):
+    """Interrupts a run after an epoch; records epochs and messages."""
 
     def __init__(self, after: int = 0) -> None:
-        self.after, self.epochs, self.notes = after, list[int](), list[str]()
+        self.after, self.epochs, self.messages = after, list[int](), list[str]()
 
-    def note(self, text: str) -> None:
-        self.notes.append(text)
+    def on_message(self, text: str, general: bool = False) -> None:  # noqa: ARG002
+        self.messages.append(text)
 
-    remark = note
-
-    def epoch_done(self, row: dict[str, Any], step: Step | None) -> None:  # noqa: ARG002
-        self.epochs.append(row["epoch"])
-        if row["epoch"] == self.after:
+    def on_epoch_end(self, epoch: int, row: Row, step: Step | None) -> None:  # noqa: ARG002
+        self.epochs.append(epoch)
+        if epoch == self.after:
             raise KeyboardInterrupt
 
 
@@ -162,7 +160,7 @@ def test_resuming_with_other_threads_is_said(tmp_path: Path) -> None:
         run(tiny(), Execution(results_dir=tmp_path, threads=1), Interrupt(2))
     seen = Interrupt()
     run(tiny(), Execution(results_dir=tmp_path, threads=2), seen)
-    assert any("begun on cpu with 1 threads" in note for note in seen.notes)
+    assert any("started on cpu with 1 threads" in text for text in seen.messages)
 
 
 def test_a_directory_at_work_is_left_to_the_other_process(tmp_path: Path) -> None:
@@ -184,7 +182,7 @@ def test_files_that_are_not_ours_are_said(undisturbed: Path, tmp_path: Path, nam
         torch.save({"other": 1}, directory / name)
         seen = Interrupt()
         assert contents(run(tiny(), Execution(results_dir=tmp_path), seen).path) == contents(undisturbed)
-        assert any("going on from the one before" in note for note in seen.notes)
+        assert any("resuming from the previous checkpoint" in text for text in seen.messages)
         return
     (directory / name).write_text("{}")
     with pytest.raises(ConfigError, match=name):
@@ -203,8 +201,8 @@ def test_a_finished_run_is_left_alone(undisturbed: Path) -> None:
 @pytest.mark.parametrize(
     ("damaged", "said", "first"),
     [
-        (["checkpoint.pt"], "checkpoint.pt is damaged; going on from the one before it", 3),
-        (["checkpoint.pt", "checkpoint.previous.pt"], "the run starts again from its first epoch", 1),
+        (["checkpoint.pt"], "checkpoint.pt is damaged; resuming from the previous checkpoint", 3),
+        (["checkpoint.pt", "checkpoint.previous.pt"], "the run starts again at epoch 1", 1),
     ],
 )
 def test_a_damaged_checkpoint_is_said_and_repaired(
@@ -223,7 +221,7 @@ def test_a_damaged_checkpoint_is_said_and_repaired(
             checkpoint.write_bytes(content)
     seen = Interrupt()
     assert contents(run(tiny(), execution, seen).path) == contents(undisturbed)
-    assert any(said in note for note in seen.notes)
+    assert any(said in text for text in seen.messages)
     assert seen.epochs[0] == first
 
 
@@ -235,21 +233,21 @@ def test_a_torn_table_is_mended_and_said(undisturbed: Path, tmp_path: Path) -> N
     table.write_text(table.read_text()[:-7])
     seen = Interrupt()
     assert contents(run(tiny(), execution, seen).path) == contents(undisturbed)
-    assert "latent.csv: brought back to the last checkpoint" in seen.notes
+    assert "latent.csv: brought back to the last checkpoint" in seen.messages
 
 
 @pytest.mark.parametrize("gone", ["everything", "metrics.csv"])
 def test_a_directory_that_disappears_is_written_again(undisturbed: Path, tmp_path: Path, gone: str) -> None:
     class Vanish(Interrupt):
-        def epoch_done(self, row: dict[str, Any], step: Step | None) -> None:
-            super().epoch_done(row, step)
-            if row["epoch"] == 3:
+        def on_epoch_end(self, epoch: int, row: Row, step: Step | None) -> None:
+            super().on_epoch_end(epoch, row, step)
+            if epoch == 3:
                 shutil.rmtree(tmp_path) if gone == "everything" else (tmp_path / tiny().name / gone).unlink()
 
     seen = Vanish()
     outcome = run(tiny(), Execution(results_dir=tmp_path), seen)
     assert contents(outcome.path) == contents(undisturbed)
-    assert any("has disappeared" in note for note in seen.notes)
+    assert any("has disappeared" in text for text in seen.messages)
 
 
 def test_a_disk_that_is_full_loses_nothing(undisturbed: Path, tmp_path: Path) -> None:
@@ -279,20 +277,20 @@ def test_a_second_process_waits_for_the_first(undisturbed: Path, tmp_path: Path)
     first.join()
     assert outcome.skipped
     assert seen.epochs == []
-    assert any("another process is at work" in note for note in seen.notes)
+    assert any("another process is at work" in text for text in seen.messages)
     assert contents(outcome.path) == contents(undisturbed)
 
 
-class Started(Observer):
+class Started(Callback):
     """Sets an event when the first epoch begins, and takes its time."""
 
     def __init__(self, begun: Event) -> None:
         self.begun = begun
 
-    def started(self, config: RunConfig, first_epoch: int) -> None:  # noqa: ARG002
+    def on_start(self, config: RunConfig, first_epoch: int) -> None:  # noqa: ARG002
         self.begun.set()
 
-    def epoch_done(self, row: dict[str, Any], step: Step | None) -> None:  # noqa: ARG002
+    def on_epoch_end(self, epoch: int, row: Row, step: Step | None) -> None:  # noqa: ARG002
         time.sleep(0.2)
 
 

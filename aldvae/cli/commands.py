@@ -16,7 +16,7 @@ from aldvae.cli.options import options, take
 from aldvae.config.execution import Execution, Schedule
 from aldvae.config.resolve import own_data, resolve
 from aldvae.config.run_config import COMPRESSION, RunConfig
-from aldvae.sweeps.jobs import Runs, numbers, sweep
+from aldvae.sweeps.jobs import JobList, numbers, sweep
 from aldvae.utils.errors import AldvaeError, ConfigError
 
 app = typer.Typer(
@@ -55,7 +55,7 @@ def adaptive(**values: Any) -> None:
     with Display() as display:
         outcome = run(config, execution, display)
         if outcome.skipped:
-            display.note("this run was finished before; nothing was trained")
+            display.on_message("this run was finished before; nothing was trained")
     # Matplotlib takes a second to import: training need not wait for it.
     from aldvae.reporting.figures.run_overview import draw_overview
 
@@ -130,7 +130,7 @@ def _sweep(kind: str, dry_run: bool, values: dict[str, Any]) -> None:
     lists = {name: numbers(name, text) for name, text in texts.items() if text is not None}
     sizes = lists.get("dims") or lists.get("init_dims")
     jobs = sweep(kind, execution=execution, sizes=sizes, seeds=lists.get("seeds"), **values)
-    _work(lambda: Runs(jobs), execution, schedule, dry_run)
+    _work(lambda: JobList(jobs), execution, schedule, dry_run)
 
 
 @options(app, Execution, Schedule)
@@ -148,7 +148,7 @@ def run(
     _work(lambda: told.runs(execution), execution, schedule, dry_run)
 
 
-def _work(runs: Callable[[], Runs], execution: Execution, schedule: Schedule, dry_run: bool) -> None:
+def _work(runs: Callable[[], JobList], execution: Execution, schedule: Schedule, dry_run: bool) -> None:
     from aldvae.reporting.terminal import print_table
     from aldvae.sweeps.runner import describe_sweep, run_sweep
 

@@ -17,13 +17,13 @@ from aldvae.utils.errors import ConfigError, unknown_name
 class Execution:
     """How and where a run is executed; none of it is part of what the run is.
 
-    `own_data` is the place of the user's own data, named with ``--dataset``. `share` is the most CPU threads that a run
-    may take of itself, where it does not have the machine alone. `plan` names the plan file a run is part of.
+    `own_data` is the place of the user's own data, named with ``--dataset``. `max_threads` limits the CPU
+    threads of a run that shares the machine, unless `threads` is set. `plan` names the plan file a run is part of.
     """
 
     own_data: Path | None = None
     plan: str | None = None
-    share: int | None = None
+    max_threads: int | None = None
     data_dir: Path | None = setting("Execution", "Where datasets lie or are downloaded to (or ALDVAE_DATA_DIR).", None)
     results_dir: Path = setting("Execution", "Where run directories are made.", Path("runs"))
     cache_dir: Path | None = setting("Execution", "Where computed things are kept (or ALDVAE_CACHE_DIR).", None)
@@ -39,11 +39,11 @@ class Execution:
         if self.threads is not None and not 1 <= self.threads <= 1024:
             raise ConfigError("threads", f"must be 1 to 1024, not {self.threads}")
 
-    def threads_for(self, usual: int | None) -> int | None:
-        """Return the threads of a run that by itself takes `usual` ones (None: as torch chooses)."""
-        if self.threads is not None or self.share is None:
-            return self.threads or usual
-        return min(self.share, usual or self.share)
+    def threads_for(self, default: int | None) -> int | None:
+        """Return the threads of a run that takes `default` threads on a machine of its own (None: as torch chooses)."""
+        if self.threads is not None or self.max_threads is None:
+            return self.threads or default
+        return min(self.max_threads, default or self.max_threads)
 
     @property
     def cache_directory(self) -> Path:
@@ -98,11 +98,11 @@ class Schedule:
             raise ConfigError("population", "means nothing without --executor local; leave it out")
 
 
-def share_of_cores(jobs: int, threads: int | None) -> int | None:
-    """Return the CPU threads that each of `jobs` runs on this machine may take; None for a lone run.
+def threads_per_job(jobs: int, threads: int | None) -> int | None:
+    """Return the most CPU threads for each of `jobs` parallel runs on this machine; None (no limit) for a lone run.
 
-    Raises `ConfigError` where that many jobs, or `threads` for each, exceed the processor cores: two busy threads on
-    one core are many times slower than one after the other.
+    Raises `ConfigError` if that many jobs, with `threads` each, exceed the processor cores: two busy threads on one
+    core are many times slower than one after the other.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if jobs > cores:

@@ -1,14 +1,13 @@
-"""How long runs take, told from rows already measured."""
+"""Estimates of how long runs take, from the epochs of similar runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from aldvae.config.run_config import RunConfig
 from aldvae.runs.results import Result
 
-# What decides how long an epoch takes; its latent size hardly does.
+# The settings that decide how long an epoch takes; the latent size hardly matters.
 _COSTS = (
     "dataset",
     "source",
@@ -27,33 +26,34 @@ _COSTS = (
 )
 
 
-class Pace:
-    """Mean seconds of an epoch, over all runs that cost the same."""
+class EpochTimes:
+    """Mean seconds of an epoch, over all runs whose epochs cost the same."""
 
     def __init__(self, results: Iterable[Result] = ()) -> None:
-        """Begin with the rows that `results` have measured."""
-        self._measured: dict[Any, tuple[float, int]] = {}
+        """Start with the epochs of `results`."""
+        # Seconds and number of epochs.
+        self._totals: dict[tuple[object, ...], tuple[float, int]] = {}
         for result in results:
             if result.epochs:
                 self.add(result.config, result.seconds, result.epochs)
 
     def add(self, config: RunConfig, seconds: float, epochs: int = 1) -> None:
-        """Take in that `epochs` of a run took `seconds`."""
-        before = self._measured.get(_key(config), (0.0, 0))
-        self._measured[_key(config)] = (before[0] + seconds, before[1] + epochs)
+        """Add `epochs` of a run, which took `seconds` in all."""
+        total_seconds, total_epochs = self._totals.get(_key(config), (0.0, 0))
+        self._totals[_key(config)] = (total_seconds + seconds, total_epochs + epochs)
 
-    def left(self, config: RunConfig, done: int = 0) -> float | None:
-        """Return the seconds that a run of which `done` epochs are done still takes; None where nothing tells."""
-        if _key(config) not in self._measured:
+    def remaining(self, config: RunConfig, epochs_done: int = 0) -> float | None:
+        """Return the seconds until a run ends after `epochs_done`; None if no similar run was measured."""
+        if _key(config) not in self._totals:
             return None
-        seconds, epochs = self._measured[_key(config)]
-        return (config.epochs - done) * seconds / epochs
+        seconds, epochs = self._totals[_key(config)]
+        return (config.epochs - epochs_done) * seconds / epochs
 
 
-def _key(config: RunConfig) -> tuple[Any, ...]:
+def _key(config: RunConfig) -> tuple[object, ...]:
     return tuple(getattr(config, name) for name in _COSTS)
 
 
-def together(seconds: Sequence[float], slots: int) -> float:
-    """Return how long runs of so many `seconds` take, `slots` at a time: never less than the longest."""
+def estimate_wall_time(seconds: Sequence[float], slots: int) -> float:
+    """Return how long runs of the given `seconds` take, `slots` at a time: at least as long as the longest."""
     return max(max(seconds, default=0.0), sum(seconds) / slots)

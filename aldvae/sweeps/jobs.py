@@ -27,11 +27,11 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Runs:
-    """The runs of a plan: those known now, and how many will be known `later`, when the size of others is found."""
+class JobList:
+    """The jobs of a plan, and how many are `pending` until other jobs have found their size."""
 
     jobs: list[Job]
-    later: int = 0
+    pending: int = 0
 
 
 @dataclass(frozen=True)

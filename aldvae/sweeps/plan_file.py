@@ -32,7 +32,7 @@ from typing import Any, get_type_hints
 from aldvae.config.execution import Execution
 from aldvae.config.options import settings
 from aldvae.config.run_config import COMPRESSION, RunConfig
-from aldvae.sweeps.jobs import KINDS, Job, Runs, distinct, numbers, sweep
+from aldvae.sweeps.jobs import KINDS, Job, JobList, distinct, numbers, sweep
 from aldvae.utils.errors import AldvaeError, ConfigError, unknown, unknown_name
 
 MATCH = "match"
@@ -57,16 +57,16 @@ class Plan:
     reduces: str
     sweeps: tuple[Mapping[str, Any], ...]
 
-    def runs(self, execution: Execution) -> Runs:
+    def runs(self, execution: Execution) -> JobList:
         """Return all runs that are known now; those of ``match`` are known when their adaptive run is finished."""
-        found, later = list[Job](), 0
+        found, pending = list[Job](), 0
         for number, keys in enumerate(self.sweeps, start=1):
             try:
                 runs = _runs(keys, execution)
             except ConfigError as error:
                 raise PlanError(f"{self.name}, sweep {number}: {error}") from error
-            found, later = [*found, *runs.jobs], later + runs.later
-        return Runs(distinct(found), later)
+            found, pending = [*found, *runs.jobs], pending + runs.pending
+        return JobList(distinct(found), pending)
 
 
 def load_plan(path: Path) -> Plan:
@@ -117,20 +117,20 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
         raise ConfigError(name, f"is {json.dumps(value, default=str)}, not of type {kinds[0].__name__}")
 
 
-def _runs(keys: Mapping[str, Any], execution: Execution) -> Runs:
+def _runs(keys: Mapping[str, Any], execution: Execution) -> JobList:
     given = {name: value for name, value in keys.items() if name in _SETTINGS}
     given |= {name: float(value) for name, value in given.items() if _HINTS[name] is float}
     lists = {name: _numbers(name, keys[name]) for name in _LISTS if name in keys}
     seeds = lists.get("seeds")
     if keys["kind"] == MATCH:
         parts = [_match(dataset, execution, seeds, given) for dataset in _datasets(keys)]
-        return Runs([job for part in parts for job in part.jobs], sum(part.later for part in parts))
+        return JobList([job for part in parts for job in part.jobs], sum(part.pending for part in parts))
     sizes = lists.get("dims") or lists.get("init_dims")
     sweeps = [sweep(keys["kind"], name, execution, sizes=sizes, seeds=seeds, **given) for name in _datasets(keys)]
-    return Runs([job for jobs in sweeps for job in jobs])
+    return JobList([job for jobs in sweeps for job in jobs])
 
 
-def _match(dataset: str, execution: Execution, seeds: list[int] | None, given: dict[str, Any]) -> Runs:
+def _match(dataset: str, execution: Execution, seeds: list[int] | None, given: dict[str, Any]) -> JobList:
     """Return adaptive runs and, for those that are finished, one of fixed size at the size each ended with."""
     from aldvae.runs.results import read_result
 
@@ -142,7 +142,7 @@ def _match(dataset: str, execution: Execution, seeds: list[int] | None, given: d
         if result is not None and result.summary is not None:
             size = result.summary["latent_dim"]
             found += sweep("grid", dataset, execution, sizes=[size], seeds=[job.config.seed], **fixed)
-    return Runs([*adaptive, *found], len(adaptive) - len(found))
+    return JobList([*adaptive, *found], len(adaptive) - len(found))
 
 
 def _datasets(keys: Mapping[str, Any]) -> list[str]:

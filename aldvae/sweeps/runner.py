@@ -1,4 +1,4 @@
-"""A sweep from its list of runs to its table: what is left is listed, done, and told."""
+"""Describing and executing a sweep, from its list of jobs to their results."""
 
 from __future__ import annotations
 
@@ -7,50 +7,57 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from aldvae.config.execution import Execution, Schedule, share_of_cores
+from aldvae.config.execution import Execution, Schedule, threads_per_job
 from aldvae.runs.results import Result, read_result, read_results
-from aldvae.sweeps.eta import Pace, together
+from aldvae.sweeps.eta import EpochTimes, estimate_wall_time
 from aldvae.sweeps.executors.base import Executor, State
-from aldvae.sweeps.jobs import Job, Runs
+from aldvae.sweeps.jobs import Job, JobList
 from aldvae.sweeps.progress import SweepDisplay
 from aldvae.sweeps.scheduler import Scheduler
 from aldvae.sweeps.stacking import stack_size
-from aldvae.training.progress import duration
+from aldvae.training.progress import format_duration
 from aldvae.utils.errors import AldvaeError, ConfigError
 
 
 class InterruptedSweepError(AldvaeError):
-    """A sweep was interrupted; the same command goes on."""
+    """A sweep was interrupted; the same command resumes it."""
 
     exit_code = 130
 
 
-def describe_sweep(runs: Runs, execution: Execution, schedule: Schedule) -> str:
-    """Return a list of the runs, which of them are done, and how long the others will take.
+def describe_sweep(runs: JobList, execution: Execution, schedule: Schedule) -> str:
+    """Return a list of the runs with their states, and an estimate of the time left.
 
-    Raises `ConfigError` for a schedule that this machine cannot keep.
+    Raises `ConfigError` for a schedule that needs more processor cores than this machine has.
     """
     if schedule.executor == "local":
-        share_of_cores(schedule.jobs or 1, execution.threads)
-    told = [(job, _result(job, execution)) for job in runs.jobs]
-    left = [(job, result) for job, result in told if not _finished(result)]
-    pace, slots = _pace(execution), schedule.jobs or 1
-    seconds = [pace.left(job.config, result.epochs if result else 0) for job, result in left]
-    known = [value for value in seconds if value is not None]
-    lines = [f"{job.config.name:60} {_state(job, result)}" for job, result in told]
-    lines.append(f"{len(told)} runs, {len(told) - len(left)} finished, {len(left)} left")
-    if runs.later:
-        lines.append(f"and {runs.later} of a fixed size that others have yet to find")
-    if known:
-        lines.append(f"about {duration(together(known, slots))} for {len(known)} of them, {slots} at a time")
-    if len(known) < len(left):
-        lines.append(f"no estimate for {len(left) - len(known)}: nothing like them was measured in --results-dir yet")
-    return "\n".join(lines)
+        threads_per_job(schedule.jobs or 1, execution.threads)
+    states = [(job, _result(job, execution)) for job in runs.jobs]
+    unfinished = [(job, result) for job, result in states if not _finished(result)]
+    lines = [f"{job.config.name:60} {_state(job, result)}" for job, result in states]
+    lines.append(f"{len(states)} runs, {len(states) - len(unfinished)} finished, {len(unfinished)} left")
+    if runs.pending:
+        lines.append(f"and {runs.pending} more whose fixed size other runs have yet to find")
+    times = _epoch_times(execution)
+    seconds = [times.remaining(job.config, result.epochs if result else 0) for job, result in unfinished]
+    return "\n".join([*lines, *_describe_time(seconds, schedule.jobs or 1)])
+
+
+def _describe_time(seconds: Sequence[float | None], slots: int) -> list[str]:
+    """Return lines about the time that runs take: so many `seconds` each, None for those without an estimate."""
+    estimates, lines = [value for value in seconds if value is not None], []
+    if estimates:
+        duration = format_duration(estimate_wall_time(estimates, slots))
+        lines.append(f"about {duration} for {len(estimates)} of them, {slots} at a time")
+    if len(estimates) < len(seconds):
+        missing = len(seconds) - len(estimates)
+        lines.append(f"no estimate for {missing}: --results-dir holds no similar runs")
+    return lines
 
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """What became of a sweep: the `results` there are of its jobs, how many of these `failed`, and any interrupt."""
+    """The `results` of a sweep's jobs, how many jobs there are, how many `failed`, and whether it was interrupted."""
 
     results: list[Result]
     jobs: int
@@ -58,34 +65,41 @@ class SweepOutcome:
     interrupted: bool = False
 
     def raise_for_failures(self) -> None:
-        """Raise `AldvaeError` where runs failed, and after an interrupt."""
+        """Raise `InterruptedSweepError` after an interrupt, `AldvaeError` if runs failed."""
         if self.interrupted:
-            raise InterruptedSweepError("interrupted; the same command goes on where the runs were")
+            raise InterruptedSweepError("interrupted; the same command resumes the runs from their last epochs")
         if self.failed:
             raise AldvaeError(f"{self.failed} of {self.jobs} runs failed; the same command tries them again")
 
 
-def run_sweep(runs: Callable[[], Runs], execution: Execution, schedule: Schedule) -> SweepOutcome:
+def run_sweep(runs: Callable[[], JobList], execution: Execution, schedule: Schedule) -> SweepOutcome:
     """Execute the jobs; call `runs` again until it returns no new ones."""
     planned = runs()
     print(describe_sweep(planned, execution, schedule), file=sys.stderr)
     tried: set[str] = set()
     failed, interrupted = 0, False
-    if not _left(planned.jobs, execution, tried):
+    if not _jobs_left(planned.jobs, execution, tried):
         return SweepOutcome(_results(planned.jobs, execution), len(planned.jobs))
     with closing(_executor(schedule, execution)) as executor:
-        while not interrupted and (left := _left(planned.jobs, execution, tried)):
-            done, pace = len(planned.jobs) - len(left), _pace(execution)
-            with SweepDisplay(left, done, pace, executor.slots) as display:
-                population = stack_size(schedule, execution, len(left), executor.slots)
-                if population > 1:
-                    display.note(f"up to {population} runs are trained as one stack; --population off: each alone")
-                scheduler = Scheduler(executor, execution.results_dir, display, population)
-                scheduler.run(left)
+        while not interrupted and (left := _jobs_left(planned.jobs, execution, tried)):
+            scheduler = _run_jobs(left, len(planned.jobs) - len(left), executor, execution, schedule)
             tried |= {job.config.name for job in left}
             failed += sum(end.state is State.FAILED for end in scheduler.ends.values())
             interrupted, planned = scheduler.interrupted, runs()
     return SweepOutcome(_results(planned.jobs, execution), len(planned.jobs), failed, interrupted)
+
+
+def _run_jobs(
+    jobs: Sequence[Job], done: int, executor: Executor, execution: Execution, schedule: Schedule
+) -> Scheduler:
+    """Execute `jobs`, after `done` others; return their scheduler, which holds how they ended."""
+    with SweepDisplay(jobs, done, _epoch_times(execution), executor.slots) as display:
+        size = stack_size(schedule, execution, len(jobs), executor.slots)
+        if size > 1:
+            display.on_message(f"up to {size} runs are trained as one stack; --population off trains each alone")
+        scheduler = Scheduler(executor, execution.results_dir, display, size)
+        scheduler.run(jobs)
+    return scheduler
 
 
 def _executor(schedule: Schedule, execution: Execution) -> Executor:
@@ -96,15 +110,15 @@ def _executor(schedule: Schedule, execution: Execution) -> Executor:
     from aldvae.sweeps.executors.local import LocalExecutor
 
     slots = schedule.jobs or 1
-    return LocalExecutor(slots, replace(execution, share=share_of_cores(slots, execution.threads)))
+    return LocalExecutor(slots, replace(execution, max_threads=threads_per_job(slots, execution.threads)))
 
 
 def _results(jobs: Sequence[Job], execution: Execution) -> list[Result]:
     return [result for job in jobs if (result := _result(job, execution)) is not None]
 
 
-def _left(planned: Sequence[Job], execution: Execution, tried: set[str]) -> list[Job]:
-    return [job for job in planned if job.config.name not in tried and not _finished(_result(job, execution))]
+def _jobs_left(jobs: Sequence[Job], execution: Execution, tried: set[str]) -> list[Job]:
+    return [job for job in jobs if job.config.name not in tried and not _finished(_result(job, execution))]
 
 
 def _result(job: Job, execution: Execution) -> Result | None:
@@ -123,8 +137,8 @@ def _state(job: Job, result: Result | None) -> str:
     return f"{result.state}, epoch {result.epochs} of {job.config.epochs}"
 
 
-def _pace(execution: Execution) -> Pace:
+def _epoch_times(execution: Execution) -> EpochTimes:
     try:
-        return Pace(read_results(execution.results_dir))
+        return EpochTimes(read_results(execution.results_dir))
     except ConfigError:
-        return Pace()
+        return EpochTimes()

@@ -1,4 +1,4 @@
-"""The driver of a sweep: hands out jobs, tries again what died, and ends in good order."""
+"""The driver of a sweep: submits jobs, retries those whose worker died, and handles interrupts."""
 
 from __future__ import annotations
 
@@ -12,59 +12,65 @@ from types import FrameType
 from typing import Protocol
 
 from aldvae.runs.directory import RunDirectory
-from aldvae.sweeps.executors.base import Ended, EpochDone, Event, Executor, Note, State
+from aldvae.sweeps.executors.base import Ended, EpochDone, Event, Executor, Message, State
 from aldvae.sweeps.jobs import Job
 from aldvae.sweeps.stacking import stack_key
 
 RETRIES = 2
-# Seconds: for the epoch that is under way at an interrupt, and until a run of another process is looked at again.
+# Seconds to wait after an interrupt for the current epochs.
 GRACE = 8.0
-_LOOK_AGAIN = 1.0
+# Seconds until a run that another process works on is tried again.
+_BUSY_SECONDS = 1.0
 
 
-class SweepObserver(Protocol):
-    """Hears how a sweep goes on."""
+class SweepCallback(Protocol):
+    """Receives the progress of a sweep."""
 
-    def note(self, text: str) -> None:
-        """Something the user should know."""
+    def on_message(self, text: str) -> None:
+        """Receive a line for the user."""
 
-    def started(self, job: Job) -> None:
-        """A worker takes the job."""
+    def on_start(self, job: Job) -> None:
+        """Called when the job is submitted."""
 
-    def epoch_done(self, job: Job, event: EpochDone) -> None:
-        """An epoch of the job is over."""
+    def on_epoch_end(self, job: Job, event: EpochDone) -> None:
+        """Called after an epoch of the job."""
 
-    def ended(self, job: Job, event: Ended) -> None:
-        """The job is over, or waits for its turn again."""
+    def on_end(self, job: Job, event: Ended) -> None:
+        """Called when the job has ended; one that was busy or whose worker died may start again."""
 
 
 class Scheduler:
-    """Does jobs on an executor; `ends` tells what became of each."""
+    """Executes jobs on an executor; `ends` holds the last end of each by the run's name."""
 
-    def __init__(self, executor: Executor, results_dir: Path, observer: SweepObserver, population: int = 1) -> None:
-        """Nothing is begun yet; up to `population` runs that can be stacked are handed out as one batch."""
-        self.population = population
-        self.executor, self.results_dir, self.observer = executor, results_dir, observer
+    def __init__(self, executor: Executor, results_dir: Path, callback: SweepCallback, stack_size: int = 1) -> None:
+        """Up to `stack_size` runs that can be stacked are submitted together."""
+        self.stack_size = stack_size
+        self.executor, self.results_dir, self.callback = executor, results_dir, callback
         self.ends: dict[str, Ended] = {}
         self.interrupted = False
         self._waiting: deque[Job] = deque()
-        self._later: deque[tuple[float, Job]] = deque()
+        # Jobs that were busy, each with the time when it is tried again.
+        self._busy: deque[tuple[float, Job]] = deque()
         self._running: dict[str, Job] = {}
-        self._batches: list[set[str]] = []
-        self._remarked: set[str] = set()
-        self._lost: Counter[str] = Counter()
+        self._stacks: list[set[str]] = []
+        self._general_messages: set[str] = set()
+        self._deaths: Counter[str] = Counter()
         self._deadline = float("inf")
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Do `jobs`; after an interrupt, what is left stays without an end. A second interrupt ends at once."""
+        """Execute `jobs`.
+
+        After an interrupt, running jobs end after their current epoch and waiting ones are not started; a second
+        interrupt raises `KeyboardInterrupt`.
+        """
         self._waiting.extend(jobs)
         with _on_interrupt(self._interrupt):
-            while self._running or (not self.interrupted and (self._waiting or self._later)):
+            while self._running or (not self.interrupted and (self._waiting or self._busy)):
                 self._submit()
                 for event in self.executor.events(timeout=0.2):
-                    self._take(event)
+                    self._handle(event)
                 if time.monotonic() > self._deadline:
-                    self.observer.note("an epoch takes too long to wait for; its run goes on from the one before")
+                    self.callback.on_message("an epoch takes too long; its run will resume from the epoch before")
                     break
 
     def _interrupt(self) -> None:
@@ -72,42 +78,42 @@ class Scheduler:
             raise KeyboardInterrupt
         self.interrupted = True
         self._deadline = time.monotonic() + GRACE
-        self.observer.note("interrupted: ending after the epochs under way; once more to end at once")
+        self.callback.on_message("interrupted: ending after the current epochs; interrupt again to end now")
         self.executor.stop()
 
     def _submit(self) -> None:
-        while self._later and self._later[0][0] <= time.monotonic():
-            self._waiting.append(self._later.popleft()[1])
-        self._batches = [batch for batch in self._batches if batch & self._running.keys()]
-        while self._waiting and len(self._batches) < self.executor.slots and not self.interrupted:
-            batch = self._next_batch()
-            self._batches.append({job.config.name for job in batch})
-            for job in batch:
+        while self._busy and self._busy[0][0] <= time.monotonic():
+            self._waiting.append(self._busy.popleft()[1])
+        self._stacks = [names for names in self._stacks if names & self._running.keys()]
+        while self._waiting and len(self._stacks) < self.executor.slots and not self.interrupted:
+            stack = self._next_stack()
+            self._stacks.append({job.config.name for job in stack})
+            for job in stack:
                 self._running[job.config.name] = job
-                self.observer.started(job)
-            self.executor.submit(batch)
+                self.callback.on_start(job)
+            self.executor.submit(stack)
 
-    def _next_batch(self) -> list[Job]:
-        """Take the next job, and others that can be trained with it; one whose worker died goes alone."""
-        batch = [self._waiting.popleft()]
-        key = stack_key(batch[0].config)
-        if self.population > 1 and key is not None and not self._lost[batch[0].config.name]:
-            fitting = [job for job in self._waiting if stack_key(job.config) == key]
-            batch += fitting[: self.population - 1]
-            taken = {job.config.name for job in batch}
-            self._waiting = deque(job for job in self._waiting if job.config.name not in taken)
-        return batch
+    def _next_stack(self) -> list[Job]:
+        """Remove the next job from the queue, with others that can be stacked with it unless its worker died before."""
+        stack = [self._waiting.popleft()]
+        key = stack_key(stack[0].config)
+        if self.stack_size > 1 and key is not None and not self._deaths[stack[0].config.name]:
+            matching = [job for job in self._waiting if stack_key(job.config) == key]
+            stack += matching[: self.stack_size - 1]
+            names = {job.config.name for job in stack}
+            self._waiting = deque(job for job in self._waiting if job.config.name not in names)
+        return stack
 
-    def _take(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         job = self._running[event.run]
-        if isinstance(event, Note):
+        if isinstance(event, Message):
             if not event.general:
-                self.observer.note(f"{event.run}: {event.text}")
-            elif event.text not in self._remarked:
-                self._remarked.add(event.text)
-                self.observer.note(event.text)
+                self.callback.on_message(f"{event.run}: {event.text}")
+            elif event.text not in self._general_messages:
+                self._general_messages.add(event.text)
+                self.callback.on_message(event.text)
         elif isinstance(event, EpochDone):
-            self.observer.epoch_done(job, event)
+            self.callback.on_epoch_end(job, event)
         else:
             del self._running[event.run]
             self._end(job, event)
@@ -115,31 +121,32 @@ class Scheduler:
     def _end(self, job: Job, event: Ended) -> None:
         if event.state is State.BUSY:
             if job.config.name not in self.ends:
-                self.observer.note(f"{event.reason}; it is looked at again later")
-            self._later.append((time.monotonic() + _LOOK_AGAIN, job))
+                self.callback.on_message(f"{event.reason}; it is tried again later")
+            self._busy.append((time.monotonic() + _BUSY_SECONDS, job))
         elif event.state is State.LOST:
-            event = self._lose(job, event)
+            event = self._retry(job, event)
         if event.state is State.FAILED:
-            self._record(job, event)
+            self._record_failure(job, event)
         self.ends[event.run] = event
-        self.observer.ended(job, event)
+        self.callback.on_end(job, event)
 
-    def _lose(self, job: Job, event: Ended) -> Ended:
-        """Try again what a dead worker did, from its checkpoint; after `RETRIES` times it has failed."""
-        self._lost[event.run] += 1
-        if self._lost[event.run] > RETRIES:
-            return Ended(event.run, State.FAILED, f"{event.reason}, {self._lost[event.run]} times")
+    def _retry(self, job: Job, event: Ended) -> Ended:
+        """Queue a job whose worker died to resume from its checkpoint; after `RETRIES` times, return its failure."""
+        self._deaths[event.run] += 1
+        deaths = self._deaths[event.run]
+        if deaths > RETRIES:
+            return Ended(event.run, State.FAILED, f"{event.reason}, {deaths} times")
         if not self.interrupted:
-            again = f"trying again from its checkpoint ({self._lost[event.run]} of {RETRIES})"
-            self.observer.note(f"{event.run}: {event.reason}; {again}")
+            retry = f"trying again from its checkpoint ({deaths} of {RETRIES})"
+            self.callback.on_message(f"{event.run}: {event.reason}; {retry}")
             self._waiting.appendleft(job)
         return event
 
-    def _record(self, job: Job, event: Ended) -> None:
+    def _record_failure(self, job: Job, event: Ended) -> None:
         try:
             RunDirectory(self.results_dir, job.config).record_failure(event.reason, event.traceback)
         except OSError as error:
-            self.observer.note(f"{event.run}: its failure could not be written down: {error.strerror or error}")
+            self.callback.on_message(f"{event.run}: its failure could not be recorded: {error.strerror or error}")
 
 
 @contextmanager

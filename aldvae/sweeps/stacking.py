@@ -1,4 +1,4 @@
-"""How many runs of a sweep are trained together as one population."""
+"""Which runs of a sweep can be trained as one stack, and how many."""
 
 from __future__ import annotations
 
@@ -6,32 +6,31 @@ import ctypes
 import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any
 
 from aldvae.config.execution import Execution, Schedule
 from aldvae.config.run_config import RunConfig
 
-# A guess, not measured: more would wait longer for one another's metrics, which are computed in turn.
-MOST = 16
-# Above what parameters, moments and activations of a batch come to for the paper's networks: about 0.1 GiB.
+# A guess, not measured: the metrics of a stack are computed one run after another, and all runs wait for them.
+MAX_RUNS = 16
+# Parameters, moments and activations of a batch take about 0.1 GiB in the paper's networks.
 RUN_BYTES = 2**30
 
 
 def stack_size(schedule: Schedule, execution: Execution, runs: int, slots: int) -> int:
-    """Return how many of `runs` each of `slots` workers trains together at most.
+    """Return how many of `runs` each of `slots` workers trains as one stack at most.
 
-    With ``auto`` that is 1, but on an NVIDIA GPU what `room` says, as long as no worker is left without runs. Raises
-    `ConfigError` as `room` does.
+    With ``--population auto`` that is 1 on a CPU; on an NVIDIA GPU it is `runs_per_gpu`, but few enough that every
+    worker has runs. Raises `ConfigError` as `runs_per_gpu` does.
     """
     if schedule.population != "auto":
         return 1 if schedule.population == "off" else int(schedule.population)
     if runs < 2 or schedule.executor != "local" or execution.device in ("cpu", "mps") or not _has_driver():
         return 1
-    return min(_ask(execution.device, slots), -(-runs // slots))
+    return min(_ask_process(execution.device, slots), -(-runs // slots))
 
 
 def _has_driver() -> bool:
-    """Tell in no time where torch need not be asked."""
+    """Return whether an NVIDIA driver is installed, without importing torch."""
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -39,46 +38,46 @@ def _has_driver() -> bool:
     return True
 
 
-def _ask(device: str, slots: int) -> int:
-    """Return `room` of another process: this one would keep torch and its share of the GPU to the end."""
+def _ask_process(device: str, slots: int) -> int:
+    """Return `runs_per_gpu` from another process: in this one, torch and its GPU memory would stay until the end."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(room, device, slots).result()
+        return pool.submit(runs_per_gpu, device, slots).result()
 
 
-def room(device: str, slots: int) -> int:
-    """Return how many runs each of `slots` workers on `device` can stack; 1 where that is no CUDA GPU.
+def runs_per_gpu(device: str, slots: int) -> int:
+    """Return how many runs each of `slots` workers on `device` can stack; 1 if the device is not a CUDA GPU.
 
-    A run for each GiB of the GPU's memory, which the workers on it share, and `MOST` at most. Raises `ConfigError` as
-    `pick_device` does.
+    That is one run per GiB of the GPU's memory, divided among the workers on that GPU, and `MAX_RUNS` at most. Raises
+    `ConfigError` as `pick_device` does.
     """
     import torch
 
     from aldvae.utils.devices import pick_device
 
-    chosen = pick_device(device)
-    if chosen.type != "cuda":
+    gpu = pick_device(device)
+    if gpu.type != "cuda":
         return 1
     workers = -(-slots // torch.cuda.device_count()) if device == "auto" else slots
-    memory = torch.cuda.get_device_properties(chosen).total_memory // workers
-    return max(1, min(MOST, memory // RUN_BYTES))
+    memory = torch.cuda.get_device_properties(gpu).total_memory // workers
+    return max(1, min(MAX_RUNS, memory // RUN_BYTES))
 
 
-# The video network normalises over a batch and keeps running means, which cannot be stacked.
+# The video network uses batch normalisation, whose running means cannot be stacked.
 _STACKABLE = ("mlp", "conv")
-_ONE_POPULATION = (
+_SHARED_SETTINGS = (
     *("dataset", "source", "limit", "validation", "resize", "network", "hidden_dim", "channels", "likelihood"),
     *("beta", "batch_size", "lr", "precision"),
 )
 
 
-def stack_key(config: RunConfig) -> tuple[Any, ...] | None:
-    """Return what runs share that can be trained as one population; None for a run that cannot.
+def stack_key(config: RunConfig) -> tuple[object, ...] | None:
+    """Return what the runs of a stack have in common; None for a run that can only be trained alone.
 
-    Members of a population are padded to one size and move together: neurons that are padding would take their share of
-    a softmax over the dimensions, frozen layers would be moved, and a removal undone by the robust rule takes the
-    optimiser's steps back for one member alone.
+    The models of a stack are padded to one latent size and take their optimiser steps together. Padding would take part
+    in a softmax over the dimensions, frozen layers would be trained, and the robust rule undoes steps of the optimiser
+    for one run alone.
     """
-    lone = config.posterior == "softmax" or config.shrunk_layers == "frozen" or config.rule == "robust"
-    if lone or config.network not in _STACKABLE:
+    alone = config.posterior == "softmax" or config.shrunk_layers == "frozen" or config.rule == "robust"
+    if alone or config.network not in _STACKABLE:
         return None
-    return tuple(getattr(config, name) for name in _ONE_POPULATION)
+    return tuple(getattr(config, name) for name in _SHARED_SETTINGS)

@@ -1,4 +1,4 @@
-"""Pictures of a trained model, left in its run's directory: what it keeps, dreams, and means by each dimension."""
+"""Images of a trained model: reconstructions, samples from the prior, latent traversals; and its latent space."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ from aldvae.utils.files import rounded
 from aldvae.utils.seeding import generator, stream_seed
 
 _COLUMNS, _ROWS = 10, 4
-_DIMENSIONS, _STEPS, _REACH = 12, 9, 2.5
+# A traversal shows so many dimensions, each in so many steps from -_RANGE to _RANGE.
+_DIMENSIONS, _STEPS, _RANGE = 12, 9, 2.5
+# Validation samples in the table of the latent space.
 _POINTS = 1000
-# Pixels: small pictures are enlarged to this height, each pixel to a square.
+# Images of fewer pixels are enlarged to this height.
 _HEIGHT = 48
 _FRAME_MILLISECONDS = 150
 
 
 @torch.inference_mode()
-def draw_pictures(model: VAE, config: RunConfig, validation: Samples) -> dict[str, bytes]:
-    """Return the files that show `model`, by name; the model is left in the mode it was in.
+def draw_images(model: VAE, config: RunConfig, validation: Samples) -> dict[str, bytes]:
+    """Return the files that show `model`, by name; the model stays in its mode (training or evaluation).
 
-    ``reconstructions``: ten validation samples above what the model makes of them. ``samples``: decoded from the prior.
-    ``traversal``: a row for each of the dimensions with the highest KL divergence, from -2.5 to 2.5, the others at
-    the posterior mean of the first validation sample. PNG, animated GIF for video, none for vectors.
-    ``latent_space.csv``: posterior means in two dimensions.
+    ``reconstructions``: ten validation samples above their reconstructions. ``samples``: decoded samples of the prior.
+    ``traversal``: a row for each of the 12 dimensions with the highest KL divergence, which goes from -2.5 to 2.5 while
+    the others stay at the posterior mean of the first validation sample. All three are PNG files, animated GIF files
+    for video, and left out for vectors. ``latent_space.csv``: posterior means projected to two dimensions.
     """
     was_training = model.training
     model.eval()
@@ -59,25 +61,25 @@ def _grids(model: VAE, config: RunConfig, x: Tensor, mu: Tensor, log_var: Tensor
     z = torch.randn(_ROWS * _COLUMNS, model.latent_dim, generator=prior, device=x.device)
     kl = kl_divergence(mu, log_var).mean(0)
     order = kl.argsort(descending=True, stable=True)[:_DIMENSIONS]
-    moved = mu[0].repeat(len(order), _STEPS, 1)
+    traversal = mu[0].repeat(len(order), _STEPS, 1)
     for row, dimension in enumerate(order):
-        moved[row, :, dimension] = torch.linspace(-_REACH, _REACH, _STEPS, device=x.device)
+        traversal[row, :, dimension] = torch.linspace(-_RANGE, _RANGE, _STEPS, device=x.device)
     grids = {
         "reconstructions": (torch.cat([x[:shown], model.generate(mu[:shown])]), shown),
         "samples": (model.generate(z), _COLUMNS),
-        "traversal": (model.generate(moved.flatten(0, 1)), _STEPS),
+        "traversal": (model.generate(traversal.flatten(0, 1)), _STEPS),
     }
-    return dict(_picture(name, samples, columns) for name, (samples, columns) in grids.items())
+    return dict(_image_file(name, samples, columns) for name, (samples, columns) in grids.items())
 
 
-def _picture(name: str, samples: Tensor, columns: int) -> tuple[str, bytes]:
-    """Return name and content of a picture of `samples` (N, C, H, W), or of video (N, C, T, H, W), in rows."""
+def _image_file(name: str, samples: Tensor, columns: int) -> tuple[str, bytes]:
+    """Return name and content of a file that shows images (N, C, H, W) or video (N, C, T, H, W) in a grid."""
     content = io.BytesIO()
     if samples.ndim == 4:
         _grid(samples, columns).save(content, "PNG")
         return f"{name}.png", content.getvalue()
-    first, *others = [_grid(samples[:, :, frame], columns) for frame in range(samples.shape[2])]
-    first.save(content, "GIF", save_all=True, append_images=others, duration=_FRAME_MILLISECONDS, loop=0)
+    first, *rest = [_grid(samples[:, :, frame], columns) for frame in range(samples.shape[2])]
+    first.save(content, "GIF", save_all=True, append_images=rest, duration=_FRAME_MILLISECONDS, loop=0)
     return f"{name}.gif", content.getvalue()
 
 
@@ -86,15 +88,13 @@ def _grid(samples: Tensor, columns: int) -> Image.Image:
     scale = max(1, -(-_HEIGHT // pixels.shape[1]))
     pixels = np.pad(pixels, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=255)
     rows = [np.concatenate(list(pixels[start : start + columns]), axis=1) for start in range(0, len(pixels), columns)]
-    picture = np.concatenate(rows, axis=0)[:-1, :-1]
-    if picture.shape[-1] not in (1, 3):
-        picture = picture[..., :1]
-    image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
+    grid = np.concatenate(rows, axis=0)[:-1, :-1]
+    image = Image.fromarray(grid if grid.shape[-1] == 3 else grid[..., 0])
     return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
 
 
 def _latent_space(mu: np.ndarray, config: RunConfig, labels: Tensor | None) -> bytes:
-    """Return posterior means projected on their two leading principal components, with class and cluster."""
+    """Return a CSV of posterior means (N, n_z) on their two leading principal components, with class and cluster."""
     from sklearn.decomposition import PCA
 
     with late_libraries():
@@ -104,6 +104,6 @@ def _latent_space(mu: np.ndarray, config: RunConfig, labels: Tensor | None) -> b
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["component_1", "component_2", "class", "cluster"])
-    for (one, two), label, cluster in zip(points.tolist(), classes, clusters, strict=True):
-        writer.writerow([rounded(one), rounded(two), label, cluster])
+    for (x, y), label, cluster in zip(points.tolist(), classes, clusters, strict=True):
+        writer.writerow([rounded(x), rounded(y), label, cluster])
     return text.getvalue().encode()

@@ -1,33 +1,46 @@
-"""What may be told of a run while it goes on."""
+"""Hooks into a run, for progress displays, loggers and tests."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aldvae.compression.compressor import Step
     from aldvae.config.run_config import RunConfig
 
+# A row of one of a run's tables, by column.
+Row = Mapping[str, float | str]
 
-class Observer:
-    """Hears of a run; every method does nothing until it is overridden."""
 
-    def note(self, text: str) -> None:
-        """Something the user should know."""
+class Callback:
+    """Receives the progress of a run; a hook does nothing until a subclass overrides it.
 
-    def remark(self, text: str) -> None:
-        """Something that holds for all runs with these settings."""
+    ::
 
-    def started(self, config: RunConfig, first_epoch: int) -> None:
-        """The first epoch of this session, `first_epoch`, is about to begin."""
+        class PrintLoss(Callback):
+            def on_epoch_end(self, epoch, row, step):
+                print(epoch, row["train_loss"])
 
-    def epoch_done(self, row: dict[str, Any], step: Step | None) -> None:
-        """An epoch is over and its checkpoint written.
+        run(config, execution, PrintLoss())
 
-        Hears its row of ``metrics.csv``, and what the compressor did (None for a fixed size). An exception raised here
-        ends the run; the same command goes on from this epoch.
+    `on_start` is called once, then `on_epoch_end` after each epoch, then `on_finish`; `on_message` at any time. An
+    exception raised by a hook ends the run; the same command resumes it from its last checkpoint.
+    """
+
+    def on_message(self, text: str, general: bool = False) -> None:
+        """Receive a line for the user; a `general` one applies to all runs with the same settings."""
+
+    def on_start(self, config: RunConfig, first_epoch: int) -> None:
+        """Called before the first epoch of this session, `first_epoch`: 1, or more for a resumed run."""
+
+    def on_epoch_end(self, epoch: int, row: Row, step: Step | None) -> None:
+        """Called after `epoch` (from 1 on), when its checkpoint is written.
+
+        `row` is its row of ``metrics.csv``, without the columns that were not measured. `step` is what the compressor
+        did; None for a model of fixed size.
         """
 
-    def finished(self, path: Path) -> None:
-        """The run is finished, and all its files lie in its directory `path`."""
+    def on_finish(self, path: Path) -> None:
+        """Called when the run is finished and its directory, `path`, is complete."""

@@ -1,37 +1,55 @@
-"""Reading checkpoints: the latest that is whole."""
+"""Reading checkpoints: a run resumes from the latest one that is intact."""
 
 from __future__ import annotations
 
 import io
 import pickle
 import zipfile
-from typing import Any
+from typing import TypedDict, cast
 
 import torch
 
 from aldvae.runs.directory import RunDirectory
-from aldvae.training.callbacks import Observer
-from aldvae.training.trainer import Trainer
+from aldvae.training.callbacks import Callback
+from aldvae.training.trainer import Trainer, TrainerState
 
 
-def resume(trainer: Trainer, directory: RunDirectory, observer: Observer) -> tuple[int, dict[str, str]]:
-    """Bring `trainer` to where the run was; return the last finished epoch and the tables up to it."""
+class Checkpoint(TypedDict):
+    """The content of a checkpoint: the last finished epoch, the trainer's state, and the text of each table."""
+
+    epoch: int
+    trainer: TrainerState
+    tables: dict[str, str]
+
+
+def to_bytes(checkpoint: Checkpoint) -> bytes:
+    """Return `checkpoint` as the content of a file."""
+    content = io.BytesIO()
+    torch.save(checkpoint, content)
+    return content.getvalue()
+
+
+def resume(trainer: Trainer, directory: RunDirectory, callback: Callback) -> tuple[int, dict[str, str]]:
+    """Load the latest intact checkpoint into `trainer`; return the last finished epoch and the tables up to it.
+
+    Without an intact checkpoint the trainer stays fresh: epoch 0, no tables. Damage is reported to `callback`.
+    """
     damaged = ""
     for name, content in directory.checkpoints():
-        checkpoint = _checkpoint(content, trainer.device)
+        checkpoint = _read(content, trainer.device)
         if checkpoint is not None:
             if damaged:
-                observer.note(f"{damaged} is damaged; going on from the one before it")
+                callback.on_message(f"{damaged} is damaged; resuming from the previous checkpoint")
             trainer.load_state_dict(checkpoint["trainer"])
             return checkpoint["epoch"], checkpoint["tables"]
         damaged = damaged or name
     if damaged:
-        observer.note(f"{damaged} is damaged or no checkpoint of aldvae; the run starts again from its first epoch")
+        callback.on_message(f"{damaged} is damaged or not a checkpoint of aldvae; the run starts again at epoch 1")
     return 0, {}
 
 
-def _checkpoint(content: bytes, device: torch.device) -> dict[str, Any] | None:
-    """Return what a checkpoint holds, None if it is damaged or something else."""
+def _read(content: bytes, device: torch.device) -> Checkpoint | None:
+    """Return the checkpoint in `content`; None if it is damaged or something else."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if archive.testzip() is not None:
@@ -39,4 +57,5 @@ def _checkpoint(content: bytes, device: torch.device) -> dict[str, Any] | None:
         checkpoint = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
     except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile):
         return None
-    return checkpoint if isinstance(checkpoint, dict) and set(checkpoint) == {"epoch", "trainer", "tables"} else None
+    intact = isinstance(checkpoint, dict) and set(checkpoint) == {"epoch", "trainer", "tables"}
+    return cast(Checkpoint, checkpoint) if intact else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TypeVar, cast
 
 import torch
 
@@ -18,25 +18,28 @@ from aldvae.metrics.features import Features, Request, load_features
 from aldvae.utils.devices import pick_device
 from aldvae.utils.errors import ConfigError
 
+T = TypeVar("T")
 
-class Shelf:
-    """Keeps the data and the features of the last run for the next one in this process."""
+
+class InputCache:
+    """Keeps the data and the features of the last run for the next run of this process."""
 
     def __init__(self) -> None:
-        """Nothing is kept yet."""
-        self._kept: dict[str, tuple[Any, Any]] = {}
+        """Start empty."""
+        self._entries: dict[str, tuple[object, object]] = {}
 
-    def take(self, name: str, key: Any, make: Callable[[], Any]) -> Any:
-        """Return what is kept as `name` under `key`; else `make` it, and keep it in the place of what was there."""
-        if name not in self._kept or self._kept[name][0] != key:
-            self._kept.pop(name, None)
-            self._kept[name] = (key, make())
-        return self._kept[name][1]
+    def get_or_load(self, name: str, key: object, load: Callable[[], T]) -> T:
+        """Return the entry `name` if it was stored under `key`; else replace it with what `load` returns."""
+        if name not in self._entries or self._entries[name][0] != key:
+            # Frees the old entry first: two datasets may not fit into memory.
+            self._entries.pop(name, None)
+            self._entries[name] = (key, load())
+        return cast(T, self._entries[name][1])
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What runs on the same data, in the same process, share."""
+class RunInputs:
+    """The inputs that runs on the same data share within a process, and the number of CPU threads."""
 
     data: Dataset
     features: Features | None
@@ -44,18 +47,18 @@ class Prepared:
     threads: int
 
     @property
-    def inputs(self) -> dict[str, str]:
-        """Names for the data and the features, equal for equal ones."""
+    def fingerprints(self) -> dict[str, str]:
+        """Identifiers of data and features: equal for equal content."""
         features = self.features.identity if self.features is not None else "none"
         return {"data": self.data.fingerprint, "features": features}
 
 
-def prepare(config: RunConfig, execution: Execution, threads: int, shelf: Shelf) -> Prepared:
-    """Load what a run needs; raises `ConfigError` for data, weights and devices that are not to be had."""
+def load_inputs(config: RunConfig, execution: Execution, threads: int, cache: InputCache) -> RunInputs:
+    """Load the inputs of a run; raises `ConfigError` if data, weights or device are unavailable."""
     device = pick_device(execution.device)
-    data = load_data(config, execution, shelf)
+    data = load_data(config, execution, cache)
     _check_data(config, data)
-    return Prepared(data, load_features_of(config, execution, data, device, shelf), device, threads)
+    return RunInputs(data, load_run_features(config, execution, data, device, cache), device, threads)
 
 
 def _check_data(config: RunConfig, data: Dataset) -> None:
@@ -64,7 +67,7 @@ def _check_data(config: RunConfig, data: Dataset) -> None:
         raise ConfigError("likelihood", "bernoulli is for pixels in [0, 1], not for vectors; use gaussian")
 
 
-def load_data(config: RunConfig, execution: Execution, shelf: Shelf) -> Dataset:
+def load_data(config: RunConfig, execution: Execution, cache: InputCache) -> Dataset:
     """Return the data of a run; raises `ConfigError` as `load_dataset` does."""
     load = partial(
         load_dataset,
@@ -76,17 +79,19 @@ def load_data(config: RunConfig, execution: Execution, shelf: Shelf) -> Dataset:
         own_data=execution.own_data,
         resize=config.resize,
     )
-    data: Dataset = shelf.take("data", (config.source, load.args, load.keywords), load)
-    return data
+    return cache.get_or_load("data", (config.source, load.args, load.keywords), load)
 
 
-def load_features_of(
-    config: RunConfig, execution: Execution, data: Dataset, device: torch.device, shelf: Shelf
+def load_run_features(
+    config: RunConfig, execution: Execution, data: Dataset, device: torch.device, cache: InputCache
 ) -> Features | None:
-    """Return the features behind a run's Fréchet distances; raises `ConfigError` as `load_features` does."""
+    """Return the features for a run's Fréchet distances, None if it has none.
+
+    Raises `ConfigError` as `load_features` does, and for Inception weights that the run does not use.
+    """
     if execution.inception_weights is not None and config.fid_features != "inception":
-        raise ConfigError("inception_weights", f"means nothing to --fid-features {config.fid_features}; leave it out")
+        problem = f"has no effect with --fid-features {config.fid_features}; remove it"
+        raise ConfigError("inception_weights", problem)
     request = Request(execution.cache_directory, device, execution.inception_weights, config.fid_precision)
     key = (config.fid_features, data.fingerprint, request)
-    features: Features | None = shelf.take("features", key, lambda: load_features(config.fid_features, data, request))
-    return features
+    return cache.get_or_load("features", key, lambda: load_features(config.fid_features, data, request))

@@ -1,178 +1,231 @@
-"""One run, from its configuration to a finished run directory: epochs, metrics, rule."""
+"""The life of a run, from its configuration to a finished run directory, alone or in a stack.
+
+A lone run is a stack of one.
+"""
 
 from __future__ import annotations
 
-import io
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import Any, ParamSpec, TypeVar
 
 from aldvae.config.execution import Execution
 from aldvae.config.run_config import RunConfig
-from aldvae.metrics.evaluation import Evaluator, require_finite
+from aldvae.metrics.evaluation import Evaluation, Evaluator, require_finite
 from aldvae.models.serialization import FILE, model_bytes
 from aldvae.runs.directory import RunDirectory
 from aldvae.runs.provenance import session
-from aldvae.training.artifacts import draw_pictures
-from aldvae.training.callbacks import Observer
-from aldvae.training.checkpoint import resume
-from aldvae.training.inputs import Prepared, Shelf, prepare
-from aldvae.training.summary import decision_row, summarise
+from aldvae.training.artifacts import draw_images
+from aldvae.training.callbacks import Callback, Row
+from aldvae.training.checkpoint import resume, to_bytes
+from aldvae.training.inputs import InputCache, RunInputs, load_inputs
+from aldvae.training.stacked import train_stack
+from aldvae.training.summary import decision_row, last_metrics, summarise
 from aldvae.training.trainer import Trainer
 from aldvae.utils.devices import cpu_settings
 from aldvae.utils.files import rounded
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: where it lies, its summary, and whether it had been finished before."""
+    """A finished run: its directory, its summary, and whether it was finished before (`skipped`)."""
 
     path: Path
     summary: dict[str, Any]
     skipped: bool
 
 
+@dataclass(frozen=True)
+class Member:
+    """A run of a stack: what it is, how it is executed, and what receives its progress."""
+
+    config: RunConfig
+    execution: Execution
+    callback: Callback
+
+
 def run(
     config: RunConfig,
     execution: Execution,
-    observer: Observer | None = None,
+    callback: Callback | None = None,
     *,
-    shelf: Shelf | None = None,
+    cache: InputCache | None = None,
     wait: bool = True,
 ) -> Outcome:
-    """Execute a run, or what is left of it; a finished one is left as it is.
+    """Execute a run, or what is left of it; a finished run is left as it is.
 
-    Where another process is at work on it, waits for that one, or without `wait` raises `BusyError`. Raises
-    `ConfigError` before anything is written for data, weights, devices or directories that are not to be had,
-    `DivergedError` when a loss or metric stops being a number.
+    While another process works on the run, waits for it, or without `wait` raises `BusyError`. Raises `ConfigError`
+    before anything is written if data, weights, device or directory are unavailable, and `DivergedError` when a loss or
+    metric is NaN or infinite.
     """
-    observer, shelf = observer or Observer(), shelf or Shelf()
-    with cpu_settings(execution.threads_for(config.usual_threads)) as threads, ExitStack() as locks:
-        run = begin(config, execution, observer, threads, shelf, locks, wait)
-        while run is not None and not run.done:
-            since = time.perf_counter()
-            loss = run.trainer.train_epoch(run.epoch)
-            run.conclude(loss, time.perf_counter() - since)
-        if run is not None:
-            run.finish()
-    directory = RunDirectory(execution.results_dir, config)
-    return Outcome(directory.path, directory.summary(), skipped=run is None)
+    member = Member(config, execution, callback or Callback())
+    ((_, outcome),) = run_stack([member], cache or InputCache(), wait)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
-def begin(
-    config: RunConfig,
-    execution: Execution,
-    observer: Observer,
-    threads: int,
-    shelf: Shelf,
-    locks: ExitStack,
-    wait: bool = False,
-) -> Run | None:
-    """Lock a run's directory, as long as `locks` is open, and return the run as far as it is; None if it is finished.
+def run_stack(
+    members: Sequence[Member], cache: InputCache, wait: bool = False
+) -> Iterator[tuple[RunConfig, Outcome | Exception]]:
+    """Execute runs that have one `sweeps.stacking.stack_key`; yield each as it ends, with its outcome or its error.
 
-    Raises as `run` does.
+    A run that raises leaves the others alone; only an error of the training itself, such as a lack of memory, is raised
+    here and ends them all. A stack of one is trained by `Trainer.train_epoch`, a larger one by `train_stack`.
     """
-    directory = RunDirectory(execution.results_dir, config, observer.note)
+    alone, first = len(members) == 1, members[0]
+    limit = first.execution.threads_for(first.config.usual_threads if alone else None)
+    with cpu_settings(limit) as threads, ExitStack() as locks:
+        runs: list[Run] = []
+        for member in members:
+            opened = _catch(open_run, member, threads, cache, locks, wait)
+            if isinstance(opened, Run):
+                runs.append(opened)
+            else:
+                yield member.config, opened
+        yield from _train(runs, _train_alone if alone else train_stack)
+
+
+def _train(
+    runs: list[Run], train_epoch: Callable[[Sequence[Trainer], int], list[float]]
+) -> Iterator[tuple[RunConfig, Outcome | Exception]]:
+    """Train `runs` to their last epochs; those resumed at an earlier epoch than others first, until they catch up."""
+    while runs:
+        epoch = min(run.epoch for run in runs)
+        group = [run for run in runs if run.epoch == epoch]
+        start = time.perf_counter()
+        losses = train_epoch([run.trainer for run in group], epoch)
+        seconds = (time.perf_counter() - start) / len(group)
+        for run, loss in zip(group, losses, strict=True):
+            outcome = _catch(run.end_epoch, loss, seconds)
+            if outcome is not None:
+                runs.remove(run)
+                yield run.config, outcome
+
+
+def _train_alone(trainers: Sequence[Trainer], epoch: int) -> list[float]:
+    return [trainer.train_epoch(epoch) for trainer in trainers]
+
+
+def _catch(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Exception:
+    """Return what `function` returns, or the exception that it raises."""
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:
+        return error
+
+
+def open_run(member: Member, threads: int, cache: InputCache, locks: ExitStack, wait: bool) -> Run | Outcome:
+    """Return the run, resumed from its last checkpoint, or its outcome if no epoch is left to train.
+
+    Its directory stays locked while `locks` is open. Raises as `run` does.
+    """
+    config, execution = member.config, member.execution
+    directory = RunDirectory(execution.results_dir, config, member.callback.on_message)
     directory.check()
-    if directory.finished:
-        return None
-    prepared = prepare(config, execution, threads, shelf)
-    directory.check(prepared.inputs)
-    locks.enter_context(directory.locked(wait))
-    # Another process may have finished the run since we looked.
-    return None if directory.finished else Run(config, execution, observer, directory, prepared)
+    if not directory.finished:
+        inputs = load_inputs(config, execution, threads, cache)
+        directory.check(inputs.fingerprints)
+        locks.enter_context(directory.locked(wait))
+        # Another process may have finished the run in the meantime.
+        if not directory.finished:
+            run = Run(member, directory, inputs)
+            return run.finish() if run.epoch > config.epochs else run
+    return Outcome(directory.path, directory.summary(), skipped=True)
 
 
 class Run:
-    """A run under way: what happens before its epochs, after each, and after the last.
+    """A run in progress, in its locked directory; `epoch` is the one to train next."""
 
-    Its directory must be locked. `epoch` is the one to train next.
-    """
+    def __init__(self, member: Member, directory: RunDirectory, inputs: RunInputs) -> None:
+        """Make the model or resume it, add this session to the provenance, and call the callback's `on_start`."""
+        config, execution, features = member.config, member.execution, inputs.features
+        self.config, self.directory, self.inputs, self.callback = config, directory, inputs, member.callback
+        if execution.tensorboard:
+            from aldvae.training.tensorboard import TensorBoard
 
-    def __init__(
-        self,
-        config: RunConfig,
-        execution: Execution,
-        observer: Observer,
-        directory: RunDirectory,
-        prepared: Prepared,
-    ) -> None:
-        """Make the model, or take up where the run was; write down who works on it, and tell the observer."""
-        self.config, self.directory, self.prepared = config, directory, prepared
-        self.observer = _with_tensorboard(observer, directory) if execution.tensorboard else observer
-        self.trainer = Trainer(config, prepared.data, prepared.device)
-        validation, features = prepared.data.validation, prepared.features
-        self.evaluator = Evaluator(config, validation, features, execution.cache_directory, prepared.device)
-        self.epoch = 1 + self._begin(execution.plan)
-        for note in [*config.warnings(), *([features.note] if features else [])]:
-            self.observer.remark(note)
-        self.observer.started(config, self.epoch)
+            self.callback = TensorBoard(member.callback, directory.path)
+        self.trainer = Trainer(config, inputs.data, inputs.device)
+        self.evaluator = Evaluator(config, inputs.data.validation, features, execution.cache_directory, inputs.device)
+        self.epoch = 1 + self._resume(execution.plan)
+        for text in [*config.warnings(), *([features.note] if features else [])]:
+            self.callback.on_message(text, general=True)
+        self.callback.on_start(config, self.epoch)
 
-    def _begin(self, plan: str | None) -> int:
-        done, tables = resume(self.trainer, self.directory, self.observer)
-        now = session(self.prepared.device, self.prepared.threads, done + 1, plan)
-        before = self.directory.begin(self.prepared.inputs, now)
+    def _resume(self, plan: str | None) -> int:
+        """Restore model and tables from the last checkpoint; return its epoch, 0 without one."""
+        epoch, tables = resume(self.trainer, self.directory, self.callback)
+        current = session(self.inputs.device, self.inputs.threads, epoch + 1, plan)
+        previous = self.directory.begin(self.inputs.fingerprints, current)
         self.directory.restore_tables(tables)
-        if done and before and any(before[name] != now[name] for name in ("device", "threads")):
-            began = f"begun on {before['device']} with {before['threads']} threads"
-            self.observer.note(f"{began}: last digits may differ")
-        return done
+        if epoch and previous and any(previous[name] != current[name] for name in ("device", "threads")):
+            started = f"started on {previous['device']} with {previous['threads']} threads"
+            self.callback.on_message(f"{started}: the last digits may differ")
+        return epoch
 
-    @property
-    def done(self) -> bool:
-        """Whether all epochs are trained."""
-        return self.epoch > self.config.epochs
+    def end_epoch(self, train_loss: float, train_seconds: float) -> Outcome | None:
+        """Measure, record and compress after an epoch was trained; after the last one, finish the run.
 
-    def conclude(self, train_loss: float, train_seconds: float) -> None:
-        """Measure, decide and write down the epoch that was just trained.
-
-        Raises `DivergedError` where a loss or metric is no number.
+        Returns None while epochs are left. Raises `DivergedError` if a loss or metric is NaN or infinite, and what the
+        callback raises.
         """
-        epoch, model = self.epoch, self.trainer.model
+        epoch, config = self.epoch, self.config
         require_finite(epoch, train_loss=train_loss)
-        begin, latent_dim, neurons = time.perf_counter(), model.latent_dim, self.trainer.neurons
-        measuring = epoch % self.config.metrics_every == 0 or epoch == self.config.epochs
-        evaluation = self.evaluator.evaluate(model, epoch).rounded() if measuring else None
-        seconds = {"train_seconds": train_seconds, "metrics_seconds": time.perf_counter() - begin}
-        row: dict[str, Any] = {"epoch": epoch, "latent_dim": latent_dim, "train_loss": rounded(train_loss)}
-        row |= {"fid_features": self.config.fid_features, "fid_samples": self.config.fid_samples}
-        if evaluation is not None:
-            row |= evaluation.metrics
-            kl = zip(neurons, evaluation.kl, strict=True)
-            self.directory.append("latent", [{"epoch": epoch, "neuron": neuron, "kl": value} for neuron, value in kl])
-        self.directory.append("metrics", [row])
-        self.directory.append("times", [{"epoch": epoch} | {name: round(value, 4) for name, value in seconds.items()}])
+        start = time.perf_counter()
+        measures = epoch % config.metrics_every == 0 or epoch == config.epochs
+        evaluation = self.evaluator.evaluate(self.trainer.model, epoch).rounded() if measures else None
+        row = self._record(train_loss, train_seconds, time.perf_counter() - start, evaluation)
         step = self.trainer.compress(evaluation)
         if step is not None and step.decision is not None:
-            self.directory.append("decisions", [decision_row(step, self.config.stop)])
-        self._save()
+            self.directory.append("decisions", [decision_row(step, config.stop)])
+        self._save_checkpoint()
         self.epoch += 1
-        self.observer.epoch_done(row, step)
+        self.callback.on_epoch_end(epoch, row, step)
+        return self.finish() if epoch == config.epochs else None
 
-    def _save(self) -> None:
-        content = io.BytesIO()
-        state = {"epoch": self.epoch, "trainer": self.trainer.state_dict(), "tables": self.directory.tables_text}
-        torch.save(state, content)
-        self.directory.save_checkpoint(content.getvalue())
+    def _record(
+        self, train_loss: float, train_seconds: float, metrics_seconds: float, evaluation: Evaluation | None
+    ) -> Row:
+        """Append the epoch to the tables; return its row of ``metrics.csv``."""
+        config, epoch = self.config, {"epoch": self.epoch}
+        row: dict[str, float | str] = {
+            **epoch,
+            "latent_dim": self.trainer.model.latent_dim,
+            "train_loss": rounded(train_loss),
+        }
+        row |= {"fid_features": config.fid_features, "fid_samples": config.fid_samples}
+        if evaluation is not None:
+            row |= evaluation.metrics
+            kl = zip(self.trainer.neurons, evaluation.kl, strict=True)
+            self.directory.append("latent", [{**epoch, "neuron": neuron, "kl": value} for neuron, value in kl])
+        self.directory.append("metrics", [row])
+        seconds = {"train_seconds": round(train_seconds, 4), "metrics_seconds": round(metrics_seconds, 4)}
+        self.directory.append("times", [epoch | seconds])
+        return row
 
-    def finish(self) -> None:
-        """Leave the model, its pictures and the summary."""
-        model, data = self.trainer.model, self.prepared.data
-        pictures = draw_pictures(model, self.config, data.validation)
-        summary = summarise(self.config, self.trainer, self.directory) | {"train_samples": len(data.train)}
-        if summary["final"]["latent_dim"] != model.latent_dim:
-            # The last decision changed the model after it was measured.
-            evaluation = self.evaluator.evaluate(model, self.config.epochs).rounded()
-            summary["final"] |= {"latent_dim": model.latent_dim} | evaluation.metrics
-        self.directory.finish(summary, {FILE: model_bytes(model, data.shape, self.config.network_settings), **pictures})
-        self.observer.finished(self.directory.path)
+    def _save_checkpoint(self) -> None:
+        state, tables = self.trainer.state_dict(), self.directory.tables_text
+        self.directory.save_checkpoint(to_bytes({"epoch": self.epoch, "trainer": state, "tables": tables}))
 
+    def finish(self) -> Outcome:
+        """Write the model, its images and the summary, which marks the run as finished."""
+        model, data, config = self.trainer.model, self.inputs.data, self.config
+        images = draw_images(model, config, data.validation)
+        summary = summarise(config, self.trainer, self.directory, self._final_metrics())
+        self.directory.finish(summary, {FILE: model_bytes(model, data.shape, config.network_settings), **images})
+        self.callback.on_finish(self.directory.path)
+        return Outcome(self.directory.path, self.directory.summary(), skipped=False)
 
-def _with_tensorboard(observer: Observer, directory: RunDirectory) -> Observer:
-    from aldvae.training.tensorboard import TensorBoard
-
-    return TensorBoard(observer, directory.path)
+    def _final_metrics(self) -> dict[str, float | str | None]:
+        """Return the metrics of the finished model: measured anew if the last decision changed it after its row."""
+        final, model = last_metrics(self.directory), self.trainer.model
+        if final["latent_dim"] == model.latent_dim:
+            return final
+        evaluation = self.evaluator.evaluate(model, self.config.epochs).rounded()
+        return final | {"latent_dim": model.latent_dim} | evaluation.metrics

@@ -1,97 +1,94 @@
-"""Shows on standard error how one run goes: a live line in a terminal, plain lines in a log."""
+"""The progress of a run on standard error: a live line in a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from aldvae.compression.rules.slopes import METRICS
 from aldvae.config.run_config import RunConfig
-from aldvae.training.callbacks import Observer
+from aldvae.training.callbacks import Callback, Row
 
 if TYPE_CHECKING:
     from aldvae.compression.compressor import Step
 
+# How many lines a run writes into a log.
+_LOG_LINES = 20
 
-# In a log: lines for a run, and seconds between two lines for a sweep.
-_PLAIN_LINES = 20
 
-
-class _Live:
-    """Lines at the end of the terminal, if there is a terminal; a context manager, since they must be ended."""
+class LiveDisplay:
+    """Progress bars in the last lines of a terminal; a context manager, which removes them at its end."""
 
     def __init__(self) -> None:
+        """Nothing is shown until the context is entered."""
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         columns = (
             TextColumn("{task.description}"),
             BarColumn(20),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[status]}"),
         )
         self._bar = Progress(*columns, console=self.console, transient=True)
 
     def __enter__(self) -> Self:
-        """Take over the terminal's last lines."""
+        """Show the bars, if standard error is a terminal."""
         if self.console.is_terminal:
             self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give them back."""
+        """Remove the bars."""
         if self.console.is_terminal:
             self._bar.stop()
 
-    def note(self, text: str) -> None:
-        """Print `text` on a line of its own."""
+    def on_message(self, text: str, general: bool = False) -> None:  # noqa: ARG002
+        """Print `text` as a line."""
         self.console.print(f"aldvae: {text}", markup=False)
 
 
-class Display(_Live, Observer):
-    """Shows one run."""
+class Display(LiveDisplay, Callback):
+    """Shows the progress of one run."""
 
     def __init__(self) -> None:
-        """Nothing is shown before the run has started."""
+        """Nothing is shown until the run starts."""
         super().__init__()
-        self._task = self._bar.add_task("", start=False, left="", visible=False)
+        self._task = self._bar.add_task("", start=False, status="", visible=False)
 
-    def remark(self, text: str) -> None:
-        """Print it as any note."""
-        self.note(text)
-
-    def started(self, config: RunConfig, first_epoch: int) -> None:
-        """Begin to count the time."""
-        self.config, self._first, self._begin = config, first_epoch, time.monotonic()
+    def on_start(self, config: RunConfig, first_epoch: int) -> None:
+        """Show the bar and start its clock."""
+        self.config, self._first, self._start = config, first_epoch, time.monotonic()
         if first_epoch > 1:
-            self.note(f"resuming {config.name} at epoch {first_epoch}")
+            self.on_message(f"resuming {config.name} at epoch {first_epoch}")
         self._bar.start_task(self._task)
         self._bar.update(self._task, total=config.epochs, completed=first_epoch - 1, visible=True)
 
-    def epoch_done(self, row: dict[str, Any], step: Step | None) -> None:
-        """Show the epoch; in a log, about twenty of them, and every decision that changes the course."""
-        epoch, epochs = row["epoch"], self.config.epochs
-        left = (time.monotonic() - self._begin) / (epoch - self._first + 1) * (epochs - epoch)
-        figures = "  ".join(f"{metric} {row[metric]:.4g}" for metric in METRICS if metric in row)
-        line = f"epoch {epoch}/{epochs}  size {row['latent_dim']}  {figures}"
-        self._bar.update(self._task, completed=epoch, description=line, left=f"{duration(left)} left")
-        if not self.console.is_terminal and (epoch % max(1, epochs // _PLAIN_LINES) == 0 or epoch == epochs):
-            self.console.print(f"{line}  {duration(left)} left", markup=False)
-        if step is not None and step.decision is not None and (step.decision.stop or step.decision.slowed):
-            self._tell(step)
+    def on_epoch_end(self, epoch: int, row: Row, step: Step | None) -> None:
+        """Show the epoch; in a log, about twenty of them. Always report a stop and a slow-down."""
+        epochs = self.config.epochs
+        seconds = (time.monotonic() - self._start) / (epoch - self._first + 1) * (epochs - epoch)
+        metrics = "  ".join(f"{metric} {row[metric]:.4g}" for metric in METRICS if metric in row)
+        line, left = f"epoch {epoch}/{epochs}  size {row['latent_dim']}  {metrics}", f"{format_duration(seconds)} left"
+        self._bar.update(self._task, completed=epoch, description=line, status=left)
+        if not self.console.is_terminal and (epoch % max(1, epochs // _LOG_LINES) == 0 or epoch == epochs):
+            self.console.print(f"{line}  {left}", markup=False)
+        if step is not None:
+            self._report_decision(step)
 
-    def _tell(self, step: Step) -> None:
+    def _report_decision(self, step: Step) -> None:
         decision = step.decision
-        assert decision is not None
+        if decision is None:
+            return
         if decision.stop and not step.removed:
-            self.note(f"epoch {decision.epoch}: size {decision.latent_dim} is final; {decision.reason}")
+            self.on_message(f"epoch {decision.epoch}: size {decision.latent_dim} is final; {decision.reason}")
         elif decision.slowed:
-            self.note(f"epoch {decision.epoch}: {decision.reason}")
+            self.on_message(f"epoch {decision.epoch}: {decision.reason}")
 
 
-def duration(seconds: float) -> str:
-    """Return `seconds` as minutes:seconds, or with hours before them."""
+def format_duration(seconds: float) -> str:
+    """Return `seconds` as minutes:seconds, from an hour on as hours:minutes:seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

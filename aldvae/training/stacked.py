@@ -1,16 +1,14 @@
-"""Many runs trained at once: their parameters stacked along a leading axis, their products batched.
+"""Training a stack of models at once: parameters stacked along a leading axis, matrix products batched over it.
 
-Members may have different latent sizes: their layers are padded with zeros to the largest. A padded neuron writes mean
-0 and log-variance 0, which costs no KL divergence, and is given no noise, so that its sample is 0; it gets no gradient
-and stays what it is. Each member keeps its own seed, order of images, noise, rule and directory; its result equals that
-of its lone run but for the rounding of the batched products.
+The models may differ in latent size: their layers are padded with zeros to the largest. A padded neuron outputs mean 0
+and log-variance 0, which costs no KL divergence, and gets no noise, so that its sample is 0; its gradient is 0, and it
+stays 0. Each run keeps its own seed, order of samples, noise, rule and directory. Its result equals that of a lone run
+up to the rounding of the batched products.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,45 +16,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
 from aldvae.data.dataset import inputs
-from aldvae.training.trainer import Trainer, make_optimizer, products_in
+from aldvae.training.trainer import Trainer, autocast, make_optimizer
 from aldvae.utils.seeding import generator
 
-if TYPE_CHECKING:
-    from aldvae.training.loop import Run
 
-
-def run_together(runs: Sequence[Run], ended: Callable[[Run, Exception | None], None]) -> None:
-    """Do what is left of `runs`, all of one `sweeps.stack_key`; tell `ended` of each as it finishes or raises.
-
-    One that raises leaves the others alone. Runs that were resumed at an earlier epoch are trained first, until they
-    have caught up.
-    """
-    going = list(runs)
-    while going:
-        epoch = min(run.epoch for run in going)
-        group = [run for run in going if run.epoch == epoch]
-        begin = time.perf_counter()
-        losses = train_together([run.trainer for run in group], epoch)
-        seconds = (time.perf_counter() - begin) / len(group)
-        for run, loss in zip(group, losses, strict=True):
-            error = _concluded(run, loss, seconds)
-            if error is not None or run.done:
-                going.remove(run)
-                ended(run, error)
-
-
-def _concluded(run: Run, loss: float, seconds: float) -> Exception | None:
-    try:
-        run.conclude(loss, seconds)
-        if run.done:
-            run.finish()
-    except Exception as error:
-        return error
-    return None
-
-
-def train_together(trainers: Sequence[Trainer], epoch: int) -> list[float]:
-    """Train each of `trainers` for `epoch`, all at once; return what `Trainer.train_epoch` of each would."""
+def train_stack(trainers: Sequence[Trainer], epoch: int) -> list[float]:
+    """Train all of `trainers` for `epoch` at once; return the loss of each, as `Trainer.train_epoch` does for one."""
     config, device = trainers[0].config, trainers[0].device
     stack = _Stack(trainers)
     samples = trainers[0].samples
@@ -67,7 +32,7 @@ def train_together(trainers: Sequence[Trainer], epoch: int) -> list[float]:
         noise = stack.pad([_noise(t, index.shape[1], r) for t, r in zip(trainers, random, strict=True)])
         losses = stack.step(inputs(samples.index_select(0, index.flatten())).unflatten(0, index.shape), noise)
         totals += losses * index.shape[1]
-    stack.give_back()
+    stack.unstack()
     return [float(total) for total in (totals / len(samples)).tolist()]
 
 
@@ -76,7 +41,7 @@ def _noise(trainer: Trainer, batch_size: int, random: torch.Generator) -> Tensor
 
 
 class _Loss(nn.Module):
-    """The loss of one member as a module, so that it can be stacked."""
+    """The loss of a model as a module, whose parameters can be stacked."""
 
     def __init__(self, trainer: Trainer) -> None:
         super().__init__()
@@ -87,12 +52,11 @@ class _Loss(nn.Module):
 
 
 class _Stack:
-    """The members' parameters and moments, padded to the largest latent size and stacked, for one epoch."""
+    """Parameters and Adam moments of all trainers, padded to the largest latent size and stacked, for one epoch."""
 
     def __init__(self, trainers: Sequence[Trainer]) -> None:
         self.trainers = trainers
-        self.size = max(trainer.model.latent_dim for trainer in trainers)
-        largest = next(trainer for trainer in trainers if trainer.model.latent_dim == self.size)
+        largest = max(trainers, key=lambda trainer: trainer.model.latent_dim)
         self._loss = _Loss(largest)
         largest.model.train()
         self._members = [dict(_Loss(trainer).named_parameters()) for trainer in trainers]
@@ -100,7 +64,7 @@ class _Stack:
         self._buffers = dict(self._loss.named_buffers())
         self.optimizer = make_optimizer(list(self.parameters.values()), trainers[0].config.lr, trainers[0].device)
         for name, parameter in self.parameters.items():
-            self._take_moments(name, parameter)
+            self._stack_moments(name, parameter)
 
         def loss(parameters: dict[str, Tensor], x: Tensor, noise: Tensor) -> Tensor:
             value: Tensor = functional_call(self._loss, (parameters, self._buffers), (x, noise))
@@ -108,8 +72,9 @@ class _Stack:
 
         self._gradients = vmap(grad_and_value(loss), randomness="error")
 
-    def _take_moments(self, name: str, parameter: Tensor) -> None:
+    def _stack_moments(self, name: str, parameter: Tensor) -> None:
         states = [t.optimizer.state[m[name]] for t, m in zip(self.trainers, self._members, strict=True)]
+        # Before the first epoch there are none.
         if all(states):
             self.optimizer.state[parameter] = {
                 key: self._stacked([state[key] for state in states]) if value.ndim else value.clone()
@@ -120,7 +85,7 @@ class _Stack:
         return self.pad([tensor.detach() for tensor in tensors]).clone()
 
     def pad(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Stack the members' versions of one tensor, padded with zeros where the latent size makes them differ."""
+        """Stack one tensor of each trainer, padded with zeros where the latent sizes make their shapes differ."""
         shape = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors), strict=True)]
         padded = []
         for tensor in tensors:
@@ -129,8 +94,8 @@ class _Stack:
         return torch.stack(padded)
 
     def step(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Take one step of every member on x (R, B, *shape) with noise (R, B, n_z); return the losses (R,)."""
-        with products_in(self.trainers[0].config.precision, x.device):
+        """Take one optimiser step for each of R models on x (R, B, *shape), noise (R, B, n_z); return losses (R,)."""
+        with autocast(self.trainers[0].config.precision, x.device):
             gradients, losses = self._gradients(self.parameters, x, noise)
         assert isinstance(losses, Tensor)
         for name, parameter in self.parameters.items():
@@ -139,8 +104,8 @@ class _Stack:
         return losses
 
     @torch.no_grad()
-    def give_back(self) -> None:
-        """Give every member its own part of parameters and moments."""
+    def unstack(self) -> None:
+        """Copy parameters and moments back into each trainer, without the padding."""
         for name, parameter in self.parameters.items():
             state = self.optimizer.state[parameter]
             for number, (trainer, member) in enumerate(zip(self.trainers, self._members, strict=True)):

@@ -1,17 +1,16 @@
-"""What a run says of itself: a row for each decision, and the answer at its end."""
+"""What a run records about its decisions: a row for each, and the summary at the end."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from aldvae.compression.compressor import Step
 from aldvae.config.run_config import RunConfig
 from aldvae.runs.directory import RunDirectory, number
+from aldvae.training.callbacks import Row
 from aldvae.training.trainer import Trainer
 
 
-def decision_row(step: Step, stops: bool) -> dict[str, Any]:
-    """Return the row of ``decisions.csv`` for a step that has a decision; `stops`: whether the run obeys a stop."""
+def decision_row(step: Step, stops: bool) -> Row:
+    """Return the row of ``decisions.csv`` for a step with a decision; `stops`: whether the run obeys a stop."""
     decision = step.decision
     assert decision is not None
     if decision.stop:
@@ -30,12 +29,19 @@ def decision_row(step: Step, stops: bool) -> dict[str, Any]:
     }
 
 
-def summarise(config: RunConfig, trainer: Trainer, directory: RunDirectory) -> dict[str, Any]:
-    """Return the answer of a run whose last epoch is done.
+def last_metrics(directory: RunDirectory) -> dict[str, float | str | None]:
+    """Return the last row of ``metrics.csv``; None for a column that was not measured."""
+    return {name: number(cell) for name, cell in directory.rows("metrics")[-1].items()}
 
-    `latent_dim` is the size of the model that is left; `stop_epoch` and `stop_latent_dim` say where the rule stopped,
-    or with ``--no-stop`` would have; both are null where it did not and in a run of fixed size. `reason` is that of the
-    last decision.
+
+def summarise(
+    config: RunConfig, trainer: Trainer, directory: RunDirectory, final: dict[str, float | str | None]
+) -> dict[str, object]:
+    """Return the summary of a run after its last epoch; `final` are the metrics of the finished model.
+
+    `latent_dim` is the size of the finished model. `stop_epoch` and `stop_latent_dim` say where the rule stopped, or
+    would have stopped with ``--no-stop``; both are null if it did not, and for a model of fixed size. `reason` is that
+    of the last decision.
     """
     times, decisions = directory.rows("times"), directory.rows("decisions")
     compressor = trainer.compressor
@@ -48,5 +54,6 @@ def summarise(config: RunConfig, trainer: Trainer, directory: RunDirectory) -> d
         "epochs": config.epochs,
         "train_seconds": round(sum(float(row["train_seconds"]) for row in times), 2),
         "metrics_seconds": round(sum(float(row["metrics_seconds"]) for row in times), 2),
-        "final": {name: number(cell) for name, cell in directory.rows("metrics")[-1].items()},
+        "final": final,
+        "train_samples": len(trainer.samples),
     }

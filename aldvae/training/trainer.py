@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -15,13 +15,21 @@ from aldvae.models.build import build_vae
 from aldvae.utils.seeding import generator, stream_seed
 
 
+class TrainerState(TypedDict):
+    """State dictionaries of model, optimiser and compressor (None for a model of fixed size)."""
+
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    compressor: dict[str, Any] | None
+
+
 def make_optimizer(parameters: list[Tensor], lr: float, device: torch.device) -> torch.optim.Adam:
-    """Return the optimiser of the paper's protocol."""
+    """Return the paper's optimiser, Adam with AMSGrad."""
     return torch.optim.Adam(parameters, lr=lr, amsgrad=True, fused=device.type in ("cpu", "cuda"))
 
 
-def products_in(precision: str, device: torch.device) -> torch.autocast:
-    """Return a context that computes matrix products and convolutions in `precision`, the rest in float32."""
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Return a context that computes matrix products and convolutions in `precision`, everything else in float32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
@@ -29,7 +37,7 @@ class Trainer:
     """The model, its optimiser and, in an adaptive run, its compressor."""
 
     def __init__(self, config: RunConfig, data: Dataset, device: torch.device) -> None:
-        """Make a fresh model; its weights depend on the seed alone, not on the device."""
+        """Make a fresh model; its initial weights depend on the seed, not on the device."""
         self.config, self.device = config, device
         self.samples = data.train.on(device)
         with torch.random.fork_rng(devices=[]):
@@ -56,17 +64,17 @@ class Trainer:
 
     @property
     def neurons(self) -> list[int]:
-        """The latent neurons still there, by their position in the first model."""
+        """The remaining latent neurons, by their position in the initial model."""
         return self.compressor.neurons if self.compressor is not None else list(range(self.model.latent_dim))
 
     def order(self, epoch: int) -> Tensor:
-        """Return the positions (N,) of the training samples in the order in which `epoch` takes them."""
+        """Return the order of the training samples in `epoch`, as positions (N,)."""
         if not self.config.shuffle:
             return torch.arange(len(self.samples))
         return torch.randperm(len(self.samples), generator=generator(self.config.seed, "order", epoch))
 
     def train_epoch(self, epoch: int) -> float:
-        """Train for one epoch; return the mean loss (negative ELBO with beta, nats per image) over its steps."""
+        """Train for one epoch; return the mean loss over its samples (negative ELBO with beta, nats per sample)."""
         self.model.train()
         random = generator(self.config.seed, "noise", epoch, self.device)
         total = torch.zeros((), device=self.device)
@@ -77,7 +85,7 @@ class Trainer:
 
     def _step(self, x: Tensor, random: torch.Generator) -> Tensor:
         noise = torch.randn(len(x), self.model.latent_dim, generator=random, device=self.device)
-        with products_in(self.config.precision, self.device):
+        with autocast(self.config.precision, self.device):
             loss = self.model.loss(x, noise, self.config.beta)
         self.optimizer.zero_grad()
         loss.backward()
@@ -85,25 +93,28 @@ class Trainer:
         return loss.detach()
 
     def compress(self, evaluation: Evaluation | None) -> Step | None:
-        """Let the rule see the epoch's metrics (None: not measured), and remove neurons if it says so."""
+        """Give the epoch's metrics (None: not measured) to the rule, and remove neurons if it decides so.
+
+        Returns None for a model of fixed size.
+        """
         if self.compressor is None:
             return None
         if evaluation is None:
             return self.compressor.step()
-        asked = {name: evaluation.metrics[name] for name in self.config.asked_metrics}
-        return self.compressor.step(kl=evaluation.kl, **asked)
+        metrics = {name: evaluation.metrics[name] for name in self.config.asked_metrics}
+        return self.compressor.step(kl=evaluation.kl, **metrics)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that training goes on from."""
+    def state_dict(self) -> TrainerState:
+        """Return everything that training needs to resume."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "compressor": self.compressor.state_dict() if self.compressor is not None else None,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state`; only for a fresh trainer of the same configuration."""
-        if self.compressor is not None:
+    def load_state_dict(self, state: TrainerState) -> None:
+        """Resume from `state`; only for a fresh trainer of the same configuration."""
+        if self.compressor is not None and state["compressor"] is not None:
             self.compressor.load_state_dict(state["compressor"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -1,7 +1,4 @@
-"""Where the runs of a sweep are executed: processes of this machine, or a Ray cluster.
-
-An executor takes jobs and tells what becomes of them as events; it retries nothing and decides nothing.
-"""
+"""What every executor does: it executes stacks of jobs and reports events. It neither retries nor decides."""
 
 from __future__ import annotations
 
@@ -14,8 +11,8 @@ from aldvae.sweeps.jobs import Job
 
 
 @dataclass(frozen=True)
-class Note:
-    """Something the user should know of a run; or, if `general`, of all runs with the same settings."""
+class Message:
+    """A line for the user about the run called `run`; a `general` one applies to all runs with the same settings."""
 
     run: str
     text: str
@@ -24,7 +21,7 @@ class Note:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """A run has finished `epoch` at size `latent_dim`; `seconds` since it began or finished the one before."""
+    """A run has finished `epoch` with `latent_dim` neurons, in `seconds`."""
 
     run: str
     epoch: int
@@ -33,7 +30,7 @@ class EpochDone:
 
 
 class State(Enum):
-    """What became of a job."""
+    """How a job ended."""
 
     FINISHED = "finished"
     SKIPPED = "finished before"
@@ -45,7 +42,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Ended:
-    """The last event of a job; `reason` is one line, `traceback` for the record of a failure."""
+    """The last event of a job; `reason` is one line, `traceback` that of a failure."""
 
     run: str
     state: State
@@ -53,22 +50,22 @@ class Ended:
     traceback: str = ""
 
 
-Event = Note | EpochDone | Ended
+Event = Message | EpochDone | Ended
 
 
 class Executor(Protocol):
-    """Executes up to `slots` batches of jobs at a time; the jobs of a batch are trained as one population."""
+    """Executes up to `slots` stacks at a time; the jobs of a stack are trained together."""
 
     slots: int
 
-    def submit(self, batch: Sequence[Job]) -> None:
-        """Begin a batch; only while fewer than `slots` are going on."""
+    def submit(self, stack: Sequence[Job]) -> None:
+        """Start a stack; only while fewer than `slots` are running."""
 
     def events(self, timeout: float) -> list[Event]:
-        """Return what happened, waiting up to `timeout` seconds for something to happen."""
+        """Return new events, after waiting up to `timeout` seconds for the first."""
 
     def stop(self) -> None:
-        """Let every run end after the epoch it is in."""
+        """Let every run end after its current epoch."""
 
     def close(self) -> None:
-        """End everything at once; what is not in a checkpoint is lost."""
+        """End all runs now; each can resume from its last checkpoint."""

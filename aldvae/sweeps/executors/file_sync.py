@@ -1,4 +1,4 @@
-"""Carrying a run directory between machines that share no files."""
+"""Copying a run directory between machines that share no file system."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from pathlib import Path
 from aldvae.runs.directory import LOCK
 from aldvae.utils.files import write_atomically
 
-# What a file became: its content, or None where it is gone.
+# The content of each changed file by its name; None for a deleted file.
 Changes = Mapping[str, bytes | None]
 
 
-class Mirror:
-    """Tells what changed in a directory since it was last asked."""
+class DirectorySync:
+    """Finds what changed in a directory since the last call."""
 
-    def __init__(self, directory: Path, content: Changes) -> None:
-        """Make `directory` hold `content`, as it lies on the other machine."""
+    def __init__(self, directory: Path, files: Changes) -> None:
+        """Write `files`, those of the other machine, into `directory`."""
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
-        apply(directory, content)
-        self._seen = dict(_states(directory))
+        apply_changes(directory, files)
+        self._previous = dict(_states(directory))
 
     def changes(self) -> dict[str, bytes | None]:
-        """Return the files that are new, changed or gone since the last call."""
-        now = dict(_states(self.directory))
-        changed = [name for name, state in now.items() if self._seen.get(name) != state]
-        gone = set(self._seen) - set(now)
-        self._seen = now
-        return {**{name: (self.directory / name).read_bytes() for name in changed}, **dict.fromkeys(gone)}
+        """Return the files that were added, changed or deleted since the last call."""
+        current = dict(_states(self.directory))
+        changed = [name for name, state in current.items() if self._previous.get(name) != state]
+        deleted = set(self._previous) - set(current)
+        self._previous = current
+        return {**{name: (self.directory / name).read_bytes() for name in changed}, **dict.fromkeys(deleted)}
 
 
-def content(directory: Path) -> dict[str, bytes | None]:
-    """Return all files of a directory, empty where there is none."""
+def read_files(directory: Path) -> dict[str, bytes]:
+    """Return the content of all files of a directory, empty if there is no such directory."""
     return {name: (directory / name).read_bytes() for name, _ in _states(directory)}
 
 
-def apply(directory: Path, changes: Changes) -> None:
-    """Make the `changes` in `directory`: the summary, which marks a run as finished, after all other files."""
+def apply_changes(directory: Path, changes: Changes) -> None:
+    """Make `changes` in `directory`; ``summary.json``, which marks a run as finished, is written last."""
     for name in sorted(changes, key=lambda name: (name == "summary.json", name)):
         data = changes[name]
         if data is not None:
@@ -65,7 +65,7 @@ def pack(path: Path) -> bytes:
 
 
 def unpack(archive: bytes, directory: Path) -> Path:
-    """Unpack what `pack` packed into `directory`; return the file or folder."""
+    """Unpack an archive of `pack` into `directory`; return the path of its file or folder."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         name = tar.getnames()[0]
         tar.extractall(directory, filter="data")

@@ -1,4 +1,4 @@
-"""Processes of this machine: each does one job after another, and dies with the driver."""
+"""Worker processes on this machine: each executes one stack after another, and dies with the driver."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from multiprocessing.context import SpawnProcess
 
 from aldvae.config.execution import Execution
 from aldvae.sweeps.executors.base import Ended, Event, State
-from aldvae.sweeps.executors.worker import perform, perform_together
+from aldvae.sweeps.executors.worker import execute
 from aldvae.sweeps.jobs import Job
 
 # A forked process cannot use CUDA, and inherits locks that other threads hold.
@@ -32,18 +32,18 @@ class _Worker:
 
 
 class LocalExecutor:
-    """Up to `slots` worker processes, started when they are needed and used again."""
+    """Up to `slots` worker processes, started when they are needed and then reused."""
 
     def __init__(self, slots: int, execution: Execution) -> None:
         """No process is started yet."""
         self.slots, self.execution = slots, execution
         self._workers: list[_Worker] = []
 
-    def submit(self, batch: Sequence[Job]) -> None:
+    def submit(self, stack: Sequence[Job]) -> None:
         """See `Executor.submit`."""
         worker = next((worker for worker in self._workers if not worker.runs), None) or self._start()
-        worker.runs = {job.config.name for job in batch}
-        _send(worker, list(batch))
+        worker.runs = {job.config.name for job in stack}
+        _send(worker, list(stack))
 
     def _start(self) -> _Worker:
         index = min(set(range(self.slots)) - {worker.index for worker in self._workers})
@@ -58,25 +58,25 @@ class LocalExecutor:
     def events(self, timeout: float) -> list[Event]:
         """See `Executor.events`."""
         ready = wait([worker.connection for worker in self._workers], timeout)
-        found: list[Event] = []
+        events: list[Event] = []
         for worker in [worker for worker in self._workers if worker.connection in ready]:
-            found += self._received(worker)
-        return found
+            events += self._receive(worker)
+        return events
 
-    def _received(self, worker: _Worker) -> list[Event]:
-        found: list[Event] = []
+    def _receive(self, worker: _Worker) -> list[Event]:
+        events: list[Event] = []
         try:
             while worker.connection.poll():
-                found.append(worker.connection.recv())
-                if isinstance(found[-1], Ended):
-                    worker.runs.discard(found[-1].run)
+                events.append(worker.connection.recv())
+                if isinstance(events[-1], Ended):
+                    worker.runs.discard(events[-1].run)
         except (EOFError, OSError):
             self._workers.remove(worker)
             worker.process.join()
             worker.connection.close()
-            cause = _cause(worker.process.exitcode)
-            found += [Ended(run, State.LOST, cause) for run in sorted(worker.runs)]
-        return found
+            cause = _cause_of_death(worker.process.exitcode)
+            events += [Ended(run, State.LOST, cause) for run in sorted(worker.runs)]
+        return events
 
     def stop(self) -> None:
         """See `Executor.stop`."""
@@ -94,12 +94,12 @@ class LocalExecutor:
 
 
 def _send(worker: _Worker, message: list[Job] | str) -> None:
-    # The pipe of a worker that just died is noticed where its events are read.
+    # `_receive` notices the death of a worker.
     with suppress(OSError):
         worker.connection.send(message)
 
 
-def _cause(exitcode: int | None) -> str:
+def _cause_of_death(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
         hint = " (out of memory?)" if exitcode == -signal.SIGKILL else ""
         return f"its worker was killed by {signal.Signals(-exitcode).name}{hint}"
@@ -107,33 +107,29 @@ def _cause(exitcode: int | None) -> str:
 
 
 def work(connection: Connection, index: int, execution: Execution) -> None:
-    """Do batches of jobs as they come, until the driver is gone."""
-    # The driver decides what an interrupt means; the terminal sends it to every process.
+    """Execute the stacks that arrive, until the driver is gone."""
+    # The terminal sends an interrupt to every process; the driver alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    jobs: queue.SimpleQueue[list[Job]] = queue.SimpleQueue()
+    stacks: queue.SimpleQueue[list[Job]] = queue.SimpleQueue()
     stop = threading.Event()
-    threading.Thread(target=_listen, args=(connection, jobs, stop), daemon=True).start()
-    from aldvae.training.inputs import Shelf
+    threading.Thread(target=_listen, args=(connection, stacks, stop), daemon=True).start()
+    from aldvae.training.inputs import InputCache
     from aldvae.utils.devices import spread
 
-    execution, shelf = replace(execution, device=spread(execution.device, index)), Shelf()
+    execution, cache = replace(execution, device=spread(execution.device, index)), InputCache()
     while True:
-        batch = jobs.get()
-        if len(batch) == 1:
-            connection.send(perform(batch[0], execution, connection.send, stop.is_set, shelf))
-        else:
-            perform_together(batch, execution, connection.send, stop.is_set, shelf)
+        execute(stacks.get(), execution, connection.send, stop.is_set, cache)
 
 
-def _listen(connection: Connection, jobs: queue.SimpleQueue[list[Job]], stop: threading.Event) -> None:
+def _listen(connection: Connection, stacks: queue.SimpleQueue[list[Job]], stop: threading.Event) -> None:
     try:
         while True:
             message = connection.recv()
             if message == _STOP:
                 stop.set()
             else:
-                jobs.put(message)
+                stacks.put(message)
     except (EOFError, OSError):
-        # The driver is gone: nobody would hear of this run, and the next driver wants its lock.
+        # The driver is gone: nobody would receive the events, and the next driver needs the lock of this run.
         os._exit(1)

@@ -1,4 +1,4 @@
-"""One job in a worker: run it, tell of it, and turn whatever it raises into an event."""
+"""What a worker does: it executes a stack of jobs, reports their progress, and turns errors into events."""
 
 from __future__ import annotations
 
@@ -9,110 +9,93 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from aldvae.sweeps.executors.base import Ended, EpochDone, Event, Note, State
+from aldvae.sweeps.executors.base import Ended, EpochDone, Event, Message, State
 from aldvae.sweeps.jobs import Job
-from aldvae.training.callbacks import Observer
+from aldvae.training.callbacks import Callback, Row
 from aldvae.utils.errors import AldvaeError, BusyError
 
 if TYPE_CHECKING:
     from aldvae.compression.compressor import Step
     from aldvae.config.execution import Execution
     from aldvae.config.run_config import RunConfig
-    from aldvae.training.inputs import Shelf
+    from aldvae.training.inputs import InputCache
 
-Tell = Callable[[Event], None]
+Send = Callable[[Event], None]
 
 
 class StoppedError(Exception):
-    """The run was asked to end, and its checkpoint is written."""
+    """The run was asked to stop; its checkpoint is written."""
 
 
-class Reporter(Observer):
-    """Tells the driver of a run, and ends it after an epoch if `stopping` says so."""
+class EventCallback(Callback):
+    """Sends the progress of a run as events; ends the run after an epoch once `stopping` returns True."""
 
-    def __init__(self, run: str, tell: Tell, stopping: Callable[[], bool]) -> None:
-        """See the class."""
-        self.run, self.tell, self.stopping = run, tell, stopping
-        self._since = time.monotonic()
+    def __init__(self, run: str, send: Send, stopping: Callable[[], bool]) -> None:
+        """`run` is the name of the run."""
+        self.run, self.send, self.stopping = run, send, stopping
+        self._start = time.monotonic()
 
-    def note(self, text: str) -> None:
-        """Pass it on."""
-        self.tell(Note(self.run, text))
+    def on_message(self, text: str, general: bool = False) -> None:
+        """Send the message."""
+        self.send(Message(self.run, text, general))
 
-    def remark(self, text: str) -> None:
-        """Pass it on."""
-        self.tell(Note(self.run, text, general=True))
-
-    def started(self, config: RunConfig, first_epoch: int) -> None:
-        """Say where a run is resumed, and begin to count the time."""
+    def on_start(self, config: RunConfig, first_epoch: int) -> None:
+        """Send a message if the run is resumed, and start the clock of the first epoch."""
         if first_epoch > 1:
-            self.note(f"resuming at epoch {first_epoch} of {config.epochs}")
-        self._since = time.monotonic()
+            self.on_message(f"resuming at epoch {first_epoch} of {config.epochs}")
+        self._start = time.monotonic()
 
-    def epoch_done(self, row: dict[str, Any], step: Step | None) -> None:  # noqa: ARG002
-        """Pass it on; raises `StoppedError` if the run was asked to end."""
+    def on_epoch_end(self, epoch: int, row: Row, step: Step | None) -> None:  # noqa: ARG002
+        """Send the epoch; raises `StoppedError` if the run was asked to stop."""
         now = time.monotonic()
-        self.tell(EpochDone(self.run, row["epoch"], row["latent_dim"], now - self._since))
-        self._since = now
+        self.send(EpochDone(self.run, epoch, int(row["latent_dim"]), now - self._start))
+        self._start = now
         if self.stopping():
             raise StoppedError
 
 
-def perform(job: Job, execution: Execution, tell: Tell, stopping: Callable[[], bool], shelf: Shelf) -> Ended:
-    """Do `job`, telling of its epochs; return how it ended. Raises nothing that a run may raise."""
-    from aldvae.training.loop import run
-
-    name = job.config.name
-    try:
-        here = replace(execution, own_data=job.own_data)
-        outcome = run(job.config, here, Reporter(name, tell, stopping), shelf=shelf, wait=False)
-        return Ended(name, State.SKIPPED if outcome.skipped else State.FINISHED)
-    except Exception as error:
-        return end(name, error)
-
-
-def perform_together(
-    batch: Sequence[Job], execution: Execution, tell: Tell, stopping: Callable[[], bool], shelf: Shelf
+def execute(
+    stack: Sequence[Job], execution: Execution, send: Send, stopping: Callable[[], bool], cache: InputCache
 ) -> None:
-    """Do the jobs of `batch` as one population, telling of each as `perform` does, and how it ended."""
-    from aldvae.training.loop import Run, begin
-    from aldvae.training.stacked import run_together
-    from aldvae.utils.devices import cpu_settings
+    """Execute the jobs of `stack` together; send their progress, and how each ended.
 
-    with cpu_settings(execution.threads_for(None)) as threads, ExitStack() as locks:
-        runs: dict[str, Run] = {}
-        for job in batch:
-            name, here = job.config.name, replace(execution, own_data=job.own_data)
-            try:
-                run = begin(job.config, here, Reporter(name, tell, stopping), threads, shelf, locks)
-                if run is None:
-                    tell(Ended(name, State.SKIPPED))
-                else:
-                    runs[name] = run
-            except Exception as error:
-                tell(end(name, error))
-        run_together(list(runs.values()), lambda run, error: tell(end(run.config.name, error)))
+    What a single run raises is sent as its end. An error in the training of several, such as a lack of memory, is
+    raised: when the worker has died of it, each of them is tried again alone.
+    """
+    from aldvae.training.loop import Member, run_stack
+
+    members = [
+        Member(job.config, replace(execution, own_data=job.own_data), EventCallback(job.config.name, send, stopping))
+        for job in stack
+    ]
+    try:
+        for config, outcome in run_stack(members, cache):
+            if isinstance(outcome, Exception):
+                send(ended_by(config.name, outcome))
+            else:
+                send(Ended(config.name, State.SKIPPED if outcome.skipped else State.FINISHED))
+    except Exception as error:
+        if len(stack) > 1:
+            raise
+        send(ended_by(stack[0].config.name, error))
 
 
-def end(name: str, error: Exception | None) -> Ended:
-    """Return how a run ended, given what it raised."""
-    if error is None:
-        return Ended(name, State.FINISHED)
+def ended_by(name: str, error: Exception) -> Ended:
+    """Return the end of the run called `name`, which raised `error`."""
     if isinstance(error, StoppedError):
         return Ended(name, State.STOPPED)
     if isinstance(error, BusyError):
         return Ended(name, State.BUSY, str(error))
-    told = "".join(traceback.format_exception(error))
-    return Ended(name, State.FAILED, hide_paths(one_line(error)), hide_paths(told))
+    text = "".join(traceback.format_exception(error))
+    return Ended(name, State.FAILED, hide_paths(one_line(error)), hide_paths(text))
 
 
 def one_line(error: Exception) -> str:
-    """Return what went wrong as one line."""
+    """Return the message of `error` as one line."""
     if isinstance(error, AldvaeError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
@@ -121,12 +104,13 @@ def one_line(error: Exception) -> str:
 
 
 def hide_paths(text: str) -> str:
-    """Return `text` without the paths of this machine: results are shared."""
+    """Return `text` without the directories of this machine, since results are shared."""
     package = Path(__file__).parents[3]
     libraries = [str(Path(module).parent) for module in (os.__file__, traceback.__file__)]
     text = re.sub(r"[^\s\"']*[\\/]site-packages[\\/]", "", text)
-    known = [str(package), *libraries, str(Path.cwd()), sys.prefix, tempfile.gettempdir(), str(Path.home())]
-    for place in sorted(set(known), key=len, reverse=True):
-        if len(place) > 1:
-            text = text.replace(place + os.sep, "").replace(place, ".")
+    directories = [str(package), *libraries, str(Path.cwd()), sys.prefix, tempfile.gettempdir(), str(Path.home())]
+    # The longest first: one may lie in another.
+    for directory in sorted(set(directories), key=len, reverse=True):
+        if len(directory) > 1:
+            text = text.replace(directory + os.sep, "").replace(directory, ".")
     return text
