@@ -163,7 +163,7 @@ def test_a_trial_that_could_not_be_judged_is_not_begun() -> None:
 def test_the_robust_rule_needs_what_it_undoes_with() -> None:
     model = Small()
     heads: list[nn.Module] = [model.mu, model.log_var]
-    for options in ({"optimizer": None}, {"select": "random"}, {"freeze": True}, {"stop": False}):
-        given: dict[str, Any] = {"optimizer": OPTIMIZERS["adam"](model.parameters()), **options}
-        with pytest.raises(ConfigError, match="robust takes"):
-            aldvae.Compressor(heads=heads, readers=[model.reader], rule=RobustRule(), **given)
+    for name, value in {"optimizer": None, "select": "random", "freeze": True, "stop": False}.items():
+        arguments: dict[str, Any] = {"optimizer": OPTIMIZERS["adam"](model.parameters()), name: value}
+        with pytest.raises(ConfigError, match=f"{name} must be .* with RobustRule"):
+            aldvae.Compressor(heads=heads, readers=[model.reader], rule=RobustRule(), **arguments)

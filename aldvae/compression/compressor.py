@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from aldvae.compression.rules.base import Decision, Rule
-from aldvae.compression.rules.robust import RobustRule
+from aldvae.compression.rules.base import AnyRule, Decision
 from aldvae.compression.rules.slopes import PaperRule
 from aldvae.compression.selection import selection
 from aldvae.compression.snapshot import Snapshot
@@ -69,7 +68,7 @@ class Compressor:
         heads: Sequence[nn.Module],
         readers: Sequence[nn.Module],
         optimizer: torch.optim.Optimizer | None,
-        rule: Rule[Any] | None = None,
+        rule: AnyRule | None = None,
         select: str | None = None,
         seed: int = 0,
         stop: bool = True,
@@ -78,14 +77,12 @@ class Compressor:
     ) -> None:
         """See the class."""
         self.heads, self.readers, self.optimizer = linear_layers(heads), linear_layers(readers), optimizer
-        self.rule: Rule[Any] = rule if rule is not None else PaperRule()
-        robust = isinstance(self.rule, RobustRule)
-        if isinstance(self.rule, RobustRule) and self.rule.epochs is None:
-            self.rule = replace(self.rule, epochs=epochs)
-        self.select = select or ("kl" if robust else "random")
+        self.rule: AnyRule = rule if rule is not None else PaperRule()
+        if epochs is not None:
+            self.rule = self.rule.with_epochs(epochs)
+        self.select = select if select is not None else self.rule.default_select
         self._selection = selection(self.select)
-        if robust and (self.select != "kl" or optimizer is None or freeze or not stop):
-            raise ConfigError("rule", "robust takes select='kl', the optimizer (to undo), stop=True and no freeze")
+        _check_support(self.rule, self.select, optimizer, stop=stop, freeze=freeze)
         self.seed = seed
         self.stop, self.freeze, self.epochs = stop, freeze, epochs
         self.epoch = 0
@@ -118,6 +115,8 @@ class Compressor:
         self._state, decision = self.rule.adapt(self._state, self.epoch, self.latent_dim, metrics, known)
         if decision is None:
             return Step(self.latent_dim)
+        if (decision.trial or decision.undo) and not self.rule.can_undo:
+            raise ValueError(f"{type(self.rule).__name__} must declare `can_undo = True` to remove on trial")
         if decision.undo and self._before is not None:
             known = self._undo(self._before)
         self._before = None
@@ -180,3 +179,18 @@ class Compressor:
         self._state = self.rule.restore(state["rule"])
         before = state["before"]
         self._before = before and _Before(Snapshot.from_state(before[0]), list(before[1]), list(before[2]))
+
+
+def _check_support(
+    rule: AnyRule, select: str, optimizer: torch.optim.Optimizer | None, *, stop: bool, freeze: bool
+) -> None:
+    """Raise `ConfigError` for an argument of `Compressor` that `rule` declares not to support."""
+    name = type(rule).__name__
+    if select != rule.default_select and not rule.supports_any_select:
+        raise ConfigError("select", f"must be {rule.default_select} with {name}, not {select}")
+    if not stop and not rule.supports_no_stop:
+        raise ConfigError("stop", f"must be True with {name}, which removes nothing after its stop")
+    if rule.can_undo and optimizer is None:
+        raise ConfigError("optimizer", f"must be given with {name}, which may undo a removal")
+    if rule.can_undo and freeze:
+        raise ConfigError("freeze", f"must be False with {name}: a removal of frozen layers cannot be undone")

@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
+from aldvae.compression.rules.registry import rule_class
 from aldvae.config.execution import Execution, Schedule
 from aldvae.config.run_config import RunConfig
 
@@ -75,10 +76,11 @@ def stack_key(config: RunConfig) -> tuple[Any, ...] | None:
     """Return what runs share that can be trained as one population; None for a run that cannot.
 
     Members of a population are padded to one size and move together: neurons that are padding would take their share of
-    a softmax over the dimensions, frozen layers would be moved, and a removal undone by the robust rule takes the
+    a softmax over the dimensions, frozen layers would be moved, and a rule that undoes a removal takes the
     optimiser's steps back for one member alone.
     """
-    lone = config.posterior == "softmax" or config.shrunk_layers == "frozen" or config.rule == "robust"
+    undoes = rule_class(config.rule).can_undo
+    lone = config.posterior == "softmax" or config.shrunk_layers == "frozen" or undoes
     if lone or config.network not in _STACKABLE:
         return None
     return tuple(getattr(config, name) for name in _ONE_POPULATION)

@@ -22,9 +22,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from aldvae.compression.rules.base import SMALLEST_DIM, Decision
+from aldvae.compression.rules.base import SMALLEST_DIM, Decision, RegisteredRule
 from aldvae.utils.errors import ConfigError
 
 # A dimension that improves the objective by less than this (nats) is idle.
@@ -76,7 +76,7 @@ class RobustState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RobustRule:
+class RobustRule(RegisteredRule[RobustState]):
     """Removes what is idle at once, anything else on trial; stops when the size has settled.
 
     Decides every `patience` epochs, which is also how long a trial lasts. `beta` is the weight of the KL divergence in
@@ -84,6 +84,14 @@ class RobustRule:
     Removes the dimensions of lowest KL divergence. Never below `min_dim`. With the number of all `epochs`, no trial is
     begun that could not be judged. Raises `ConfigError` for settings that make no sense.
     """
+
+    # Which dimensions are idle, and so how many go, is known by their KL divergence.
+    default_select: ClassVar[str] = "kl"
+    supports_any_select: ClassVar[bool] = False
+    # Its stop says that no smaller size is good enough: there is nothing to remove after it.
+    supports_no_stop: ClassVar[bool] = False
+    can_undo: ClassVar[bool] = True
+    limited_by_start: ClassVar[bool] = True
 
     patience: int = 3
     beta: float = 1.0
@@ -97,6 +105,24 @@ class RobustRule:
                 raise ConfigError(name, f"must be {least} or more, not {getattr(self, name)}")
         if not self.beta > 0:
             raise ConfigError("beta", f"must be above 0 for the robust rule, not {self.beta}: nothing else falls idle")
+
+    @property
+    def required_metrics(self) -> tuple[str, ...]:
+        """The two parts of the loss."""
+        return ("recon_loss", "kl")
+
+    @property
+    def min_epochs(self) -> int:
+        """As many decisions as must agree."""
+        return _AGREEING * self.patience
+
+    @property
+    def shortest_window(self) -> None:
+        """It takes no trend over a window."""
+
+    def with_epochs(self, epochs: int) -> Self:
+        """Return the rule that begins no trial too late to be judged; one that knows its `epochs` keeps them."""
+        return self if self.epochs is not None else replace(self, epochs=epochs)
 
     def init(self) -> RobustState:
         """Return the state before the first epoch."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, linear_regression
-from typing import Any
+from typing import Any, ClassVar
 
-from aldvae.compression.rules.base import SMALLEST_DIM, Decision, Observation, RuleState
+from aldvae.compression.rules.base import SMALLEST_DIM, Decision, Observation, RegisteredRule, RuleState
 from aldvae.utils.errors import ConfigError, unknown_name
 
 SLOW_DOWN = ("slope", "means")
@@ -16,7 +16,7 @@ METRICS = ("recon_loss", "silhouette", "fid_recon", "fid_gen")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PaperRule:
+class PaperRule(RegisteredRule[RuleState]):
     """The rule of the paper's text (section 3.3, equations 4 and 5, Algorithm 1).
 
     Every `patience` epochs: stop if the least-squares slope of every metric over the last `window` epochs is above
@@ -36,6 +36,9 @@ class PaperRule:
 
     Raises `ConfigError` (a `ValueError`) naming the setting that makes no sense.
     """
+
+    # It may stop by chance, wherever it starts.
+    limited_by_start: ClassVar[bool] = False
 
     patience: int = 5
     window: int = 20
@@ -72,6 +75,21 @@ class PaperRule:
     def stop_window(self) -> int:
         """The number of epochs behind the slopes that stop."""
         return self.window - 1 if self.stopping == "slow" else self.window
+
+    @property
+    def required_metrics(self) -> tuple[str, ...]:
+        """The metrics of `thresholds`."""
+        return tuple(self.thresholds)
+
+    @property
+    def min_epochs(self) -> int:
+        """A full window."""
+        return self.window
+
+    @property
+    def shortest_window(self) -> int:
+        """The window of the stop or that of the slow-down."""
+        return min(self.stop_window, self.slow_window)
 
     def init(self) -> RuleState:
         """Return the state before the first epoch."""
