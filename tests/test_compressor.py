@@ -8,7 +8,7 @@ from torch import nn
 
 import aldvae
 from aldvae.compression.rules.slopes import PaperRule
-from aldvae.utils.errors import ConfigError
+from aldvae.utils.errors import ArgumentError
 
 
 class Small(nn.Module):
@@ -157,8 +157,8 @@ def test_errors_say_what_is_missing() -> None:
     compressor, _ = compressor_of(Small())
     with pytest.raises(KeyError, match="fid_gen"):
         compressor.step(recon_loss=1.0, silhouette=0.1, fid_recon=1.0)
-    with pytest.raises(ConfigError, match="did you mean last"):
+    with pytest.raises(ArgumentError, match=r"^select lsat is not known; did you mean last"):
         compressor_of(Small(), select="lsat")
     by_kl, _ = compressor_of(Small(), select="kl", rule=PaperRule(patience=1))
-    with pytest.raises(ConfigError, match="KL divergence of all 20"):
+    with pytest.raises(ArgumentError, match=r"^kl must be the KL divergence of all 20 dimensions"):
         tell(by_kl, 1)

@@ -201,7 +201,7 @@ def test_an_argument_that_a_rule_does_not_support_is_refused(name: str, value: A
     model = Small()
     arguments: dict[str, Any] = {"optimizer": torch.optim.Adam(model.parameters()), name: value}
     layers: dict[str, Any] = {"heads": [model.heads], "readers": [model.decoder, model.classifier]}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{message}"):
         aldvae.Compressor(**layers, **arguments, rule=CarefulRule())
     if name in ("stop", "select"):
         aldvae.Compressor(**layers, **arguments, rule=InheritingRule())

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import aldvae
 from aldvae.compression.rules.base import Decision
 from aldvae.compression.rules.robust import RobustRule, RobustState, Seen, outlook
-from aldvae.utils.errors import ConfigError
+from aldvae.utils.errors import ArgumentError
 
 # What a world of hand-made numbers tells of a model of some size whose weights have some age: its reconstruction loss
 # (the KL divergence left out of it) and the KL divergence of its dimensions, the largest first.
@@ -204,10 +204,10 @@ def test_needs_both_metrics_and_numbers() -> None:
     with pytest.raises(KeyError, match="decides every 3 epochs"):
         rule.adapt(rule.init(), 3, 4, {})
     for setting in ("patience", "min_dim"):
-        with pytest.raises(ConfigError, match=f"{setting.replace('_', '-')} must be"):
+        with pytest.raises(ArgumentError, match=f"^{setting} must be"):
             RobustRule(**{setting: 0})
     for beta in (0.0, float("nan")):
-        with pytest.raises(ConfigError, match="beta must be above 0"):
+        with pytest.raises(ArgumentError, match=r"^beta must be above 0"):
             RobustRule(beta=beta)
 
 

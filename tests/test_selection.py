@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aldvae.compression.selection import SELECTIONS, selection
-from aldvae.utils.errors import ConfigError
+from aldvae.utils.errors import ArgumentError
 
 
 @given(data=st.data(), name=st.sampled_from(list(SELECTIONS)), latent_dim=st.integers(1, 60), seed=st.integers(0, 99))
@@ -31,7 +31,7 @@ def test_kl_takes_the_least_informative() -> None:
 
 @pytest.mark.parametrize("kl", [None, [0.1, 0.2]])
 def test_kl_needs_every_dimension(kl: list[float] | None) -> None:
-    with pytest.raises(ConfigError, match="--select kl needs"):
+    with pytest.raises(ArgumentError, match=r"^kl must be the KL divergence of all 3 dimensions"):
         selection("kl")(3, 1, 0, 5, kl)
 
 
@@ -40,5 +40,5 @@ def test_last_takes_the_last() -> None:
 
 
 def test_unknown_selection_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="did you mean random"):
+    with pytest.raises(ArgumentError, match=r"^select randm is not known; did you mean random"):
         selection("randm")

@@ -14,7 +14,7 @@ from aldvae.compression.rules.slopes import PaperRule
 from aldvae.compression.selection import selection
 from aldvae.compression.snapshot import Snapshot
 from aldvae.compression.surgery import freeze, latent_size, linear_layers, remove_neurons
-from aldvae.utils.errors import ConfigError
+from aldvae.utils.errors import ArgumentError
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Compressor:
     trained from the first removal on (the authors' code), and the optimiser no longer holds them. Give the number of
     `epochs` if you know it: at the last one nothing is removed, since no training would follow.
 
-    Raises `TypeError` or `ValueError` when the layers do not fit together, `ConfigError` for an unknown `select`.
+    Raises `TypeError` or `ValueError` when the layers do not fit together, `ArgumentError` for an unknown `select`.
     """
 
     def __init__(
@@ -184,13 +184,13 @@ class Compressor:
 def _check_support(
     rule: AnyRule, select: str, optimizer: torch.optim.Optimizer | None, *, stop: bool, freeze: bool
 ) -> None:
-    """Raise `ConfigError` for an argument of `Compressor` that `rule` declares not to support."""
+    """Raise `ArgumentError` for an argument of `Compressor` that `rule` declares not to support."""
     name = type(rule).__name__
     if select != rule.default_select and not rule.supports_any_select:
-        raise ConfigError("select", f"must be {rule.default_select} with {name}, not {select}")
+        raise ArgumentError("select", f"must be {rule.default_select} with {name}, not {select}")
     if not stop and not rule.supports_no_stop:
-        raise ConfigError("stop", f"must be True with {name}, which removes nothing after its stop")
+        raise ArgumentError("stop", f"must be True with {name}, which removes nothing after its stop")
     if rule.can_undo and optimizer is None:
-        raise ConfigError("optimizer", f"must be given with {name}, which may undo a removal")
+        raise ArgumentError("optimizer", f"must be given with {name}, which may undo a removal")
     if rule.can_undo and freeze:
-        raise ConfigError("freeze", f"must be False with {name}: a removal of frozen layers cannot be undone")
+        raise ArgumentError("freeze", f"must be False with {name}: a removal of frozen layers cannot be undone")

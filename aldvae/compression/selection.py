@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from aldvae.utils.errors import ConfigError, unknown_name
+from aldvae.utils.errors import ArgumentError, unknown
 from aldvae.utils.seeding import stream_seed
 
 
@@ -19,8 +19,8 @@ def select_random(latent_dim: int, n: int, seed: int, epoch: int, kl: Sequence[f
 def select_kl(latent_dim: int, n: int, seed: int, epoch: int, kl: Sequence[float] | None) -> list[int]:  # noqa: ARG001
     """Choose the dimensions with the lowest KL divergence to the prior (the paper's suggestion, section 3.3.1)."""
     if kl is None or len(kl) != latent_dim:
-        given = "none" if kl is None else f"{len(kl)}"
-        raise ConfigError("select", f"kl needs the KL divergence of all {latent_dim} dimensions; {given} given")
+        problem = f"must be the KL divergence of all {latent_dim} dimensions with select='kl'"
+        raise ArgumentError("kl", f"{problem}, not {None if kl is None else f'of {len(kl)}'}")
     return sorted(np.argsort(np.asarray(kl, dtype=float), kind="stable")[:n].tolist())
 
 
@@ -36,8 +36,8 @@ SELECTIONS: dict[str, Selection] = {"random": select_random, "kl": select_kl, "l
 def selection(name: str) -> Selection:
     """Return the selection called `name`: (latent_dim, n, seed, epoch, kl) to n sorted positions to remove.
 
-    Raises `ConfigError` with the nearest name where there is none.
+    Raises `ArgumentError` with the nearest name where there is none.
     """
     if name not in SELECTIONS:
-        raise unknown_name("select", name, list(SELECTIONS))
+        raise ArgumentError("select", unknown(name, list(SELECTIONS)))
     return SELECTIONS[name]

@@ -17,6 +17,7 @@ from aldvae.compression.rules.registry import BuiltInRule, rule_class, rule_defa
 from aldvae.compression.rules.slopes import METRICS
 from aldvae.config.options import flag, setting, settings
 from aldvae.config.presets import protocol
+from aldvae.config.rules import arguments_as_options, rule_settings
 from aldvae.utils.errors import ConfigError, unknown_name
 
 NETWORKS = ("mlp", "conv", "video")
@@ -202,13 +203,21 @@ class RunConfig:
         return tuple(m for m in METRICS if self.fid_features != "none" or not m.startswith("fid_"))
 
     def make_rule(self) -> BuiltInRule:
-        """Return the rule this run asks for."""
-        chosen = rule_class(self.rule)
-        known = [f.name for f in fields(chosen)]
-        told = {name: getattr(self, name) for name in known if name != "thresholds"}
-        if "thresholds" in known:
-            told["thresholds"] = {metric: getattr(self, f"threshold_{metric}") for metric in self._available_metrics}
-        return chosen(**{name: value for name, value in told.items() if value is not None})
+        """Return the rule this run asks for; raises `ConfigError` naming the option that makes no sense."""
+        with arguments_as_options():
+            chosen = rule_class(self.rule)
+            known = [f.name for f in fields(chosen)]
+            told = {name: getattr(self, name) for name in known if name != "thresholds"}
+            if "thresholds" in known:
+                told["thresholds"] = self._thresholds()
+            return chosen(**{name: value for name, value in told.items() if value is not None})
+
+    def _thresholds(self) -> dict[str, float]:
+        thresholds = {metric: getattr(self, f"threshold_{metric}") for metric in self._available_metrics}
+        for metric, threshold in thresholds.items():
+            if math.isnan(threshold):
+                raise ConfigError(f"threshold_{metric}", "must be a number, not nan")
+        return thresholds
 
     def warnings(self) -> list[str]:
         """Return what is allowed but probably not meant."""
@@ -281,19 +290,6 @@ def _panel(name: str) -> tuple[str, ...]:
 
 
 COMPRESSION, MEASUREMENT = _panel("Compression"), _panel("Metrics")
-
-
-def rule_settings(rule: str) -> set[str]:
-    """Return the settings of compression that the rule of this name takes; raises as `rule_class` does."""
-    declared = rule_class(rule)
-    taken = {"rule", *(f.name for f in fields(declared))}
-    taken |= {f"threshold_{metric}" for metric in METRICS if "thresholds" in taken}
-    supported = {
-        "select": declared.supports_any_select,
-        "stop": declared.supports_no_stop,
-        "shrunk_layers": not declared.can_undo,
-    }
-    return taken | {name for name, supports in supported.items() if supports}
 
 
 def _plain(value: Any) -> Any:

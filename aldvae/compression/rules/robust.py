@@ -25,7 +25,7 @@ from statistics import median
 from typing import Any, ClassVar, Self
 
 from aldvae.compression.rules.base import SMALLEST_DIM, Decision, RegisteredRule
-from aldvae.utils.errors import ConfigError
+from aldvae.utils.errors import ArgumentError
 
 # A dimension that improves the objective by less than this (nats) is idle.
 IDLE_WORTH = 0.01
@@ -82,7 +82,7 @@ class RobustRule(RegisteredRule[RobustState]):
     Decides every `patience` epochs, which is also how long a trial lasts. `beta` is the weight of the KL divergence in
     the training loss. Needs `recon_loss` and `kl` at every step, or at some: then at every `patience`-th at least.
     Removes the dimensions of lowest KL divergence. Never below `min_dim`. With the number of all `epochs`, no trial is
-    begun that could not be judged. Raises `ConfigError` for settings that make no sense.
+    begun that could not be judged. Raises `ArgumentError` for settings that make no sense.
     """
 
     # Which dimensions are idle, and so how many go, is known by their KL divergence.
@@ -102,9 +102,11 @@ class RobustRule(RegisteredRule[RobustState]):
         """Refuse settings that make no sense."""
         for name, least in (("patience", 1), ("min_dim", SMALLEST_DIM)):
             if getattr(self, name) < least:
-                raise ConfigError(name, f"must be {least} or more, not {getattr(self, name)}")
+                raise ArgumentError(name, f"must be {least} or more, not {getattr(self, name)}")
         if not self.beta > 0:
-            raise ConfigError("beta", f"must be above 0 for the robust rule, not {self.beta}: nothing else falls idle")
+            raise ArgumentError(
+                "beta", f"must be above 0 for the robust rule, not {self.beta}: nothing else falls idle"
+            )
 
     @property
     def required_metrics(self) -> tuple[str, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, linear_regression
 from typing import Any, ClassVar
 
 from aldvae.compression.rules.base import SMALLEST_DIM, Decision, Observation, RegisteredRule, RuleState
-from aldvae.utils.errors import ConfigError, unknown_name
+from aldvae.utils.errors import ArgumentError, unknown
 
 SLOW_DOWN = ("slope", "means")
 STOPPING = ("always", "slow")
@@ -34,7 +35,7 @@ class PaperRule(RegisteredRule[RuleState]):
     ``"slow"``: stop only after an earlier decision has slowed the removal down, on slopes that leave out the newest
     epoch, over ``window - 1``.
 
-    Raises `ConfigError` (a `ValueError`) naming the setting that makes no sense.
+    Raises `ArgumentError` (a `ValueError`) for an argument out of range.
     """
 
     # It may stop by chance, wherever it starts.
@@ -52,9 +53,9 @@ class PaperRule(RegisteredRule[RuleState]):
 
     def __post_init__(self) -> None:
         """Refuse settings that make no sense."""
-        for option, known in (("slow_down", SLOW_DOWN), ("stopping", STOPPING)):
-            if getattr(self, option) not in known:
-                raise unknown_name(option, getattr(self, option), list(known))
+        for name, choices in (("slow_down", SLOW_DOWN), ("stopping", STOPPING)):
+            if getattr(self, name) not in choices:
+                raise ArgumentError(name, unknown(getattr(self, name), list(choices)))
         smallest = {
             "patience": 1,
             # A slope takes two epochs, beside one that is left out.
@@ -66,10 +67,10 @@ class PaperRule(RegisteredRule[RuleState]):
         }
         for name, least in smallest.items():
             if getattr(self, name) < least:
-                raise ConfigError(name, f"must be {least} or more, not {getattr(self, name)}")
-        for name, threshold in self.thresholds.items():
-            if threshold != threshold:
-                raise ConfigError(f"threshold_{name}", "must be a number, not nan")
+                raise ArgumentError(name, f"must be {least} or more, not {getattr(self, name)}")
+        for metric, threshold in self.thresholds.items():
+            if math.isnan(threshold):
+                raise ArgumentError("thresholds", f"must hold a number for {metric}, not nan")
 
     @property
     def stop_window(self) -> int:
