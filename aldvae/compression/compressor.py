@@ -135,7 +135,7 @@ class Compressor:
     def _remove(self, n: int, decision: Decision, kl: list[float] | None) -> Step:
         if n == 0:
             return Step(self.latent_dim, decision)
-        positions = self._selection(self.latent_dim, n, self.seed, self.epoch, kl)
+        positions = self._selection(latent_dim=self.latent_dim, n=n, seed=self.seed, epoch=self.epoch, kl=kl)
         if decision.trial:
             snapshot = Snapshot.take([*self.heads, *self.readers], self.optimizer)
             self._before = _Before(snapshot, list(self.neurons), kl or [])
