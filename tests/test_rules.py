@@ -27,7 +27,7 @@ def turning(at: int) -> Curves:
 
 
 def replay(rule: PaperRule, curves: Curves, epochs: int, latent_dim: int = 100) -> list[Decision]:
-    """Feed a rule with hand-made curves, removing what it says; return its decisions."""
+    """Give a rule hand-made curves and remove what it says; return its decisions."""
     state, decisions = rule.init(), []
     for epoch in range(1, epochs + 1):
         state, decision = rule.adapt(state, epoch, latent_dim, {m: curve(epoch) for m, curve in curves.items()})

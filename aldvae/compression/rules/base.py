@@ -31,16 +31,16 @@ class Decision:
     """What a rule decided at the end of `epoch`, and the slopes (per epoch) it saw.
 
     With `undo`, the removal on trial is undone first. `remove` is the number of neurons to remove now, 0 for none;
-    with `trial`, a later decision can undo this removal. With `stop` the size is final after that. `go_on` is the
-    number to remove instead if the caller ignores the stop. `slowed` marks the one decision that slowed the removal
-    down. A metric whose window was not yet full is absent from `slopes`.
+    with `trial`, a later decision can undo this removal. With `stop` the size is final after that;
+    `remove_if_continuing` is the number to remove instead if the caller ignores the stop. `slowed` marks the one
+    decision that slowed the removal down. A metric whose window was not yet full is absent from `slopes`.
     """
 
     epoch: int
     latent_dim: int
     remove: int = 0
     stop: bool = False
-    go_on: int = 0
+    remove_if_continuing: int = 0
     trial: bool = False
     undo: bool = False
     slowed: bool = False
