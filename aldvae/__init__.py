@@ -11,23 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aldvae.compression.compressor import Compressor, Step
-    from aldvae.compression.rules.base import Decision
+    from aldvae.compression.rules.base import Decision, Rule
     from aldvae.compression.rules.robust import RobustRule
     from aldvae.compression.rules.slopes import AuthorsRule, PaperRule
     from aldvae.compression.surgery import remove_neurons
     from aldvae.models.serialization import load
-    from aldvae.utils.errors import AldvaeError, ConfigError
+    from aldvae.utils.errors import AldvaeError, ArgumentError, ConfigError
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AldvaeError",
+    "ArgumentError",
     "AuthorsRule",
     "Compressor",
     "ConfigError",
     "Decision",
     "PaperRule",
     "RobustRule",
+    "Rule",
     "Step",
     "load",
     "remove_neurons",
@@ -35,12 +37,14 @@ __all__ = [
 
 _HOME = {
     "AldvaeError": "aldvae.utils.errors",
+    "ArgumentError": "aldvae.utils.errors",
     "AuthorsRule": "aldvae.compression.rules.slopes",
     "Compressor": "aldvae.compression.compressor",
     "ConfigError": "aldvae.utils.errors",
     "Decision": "aldvae.compression.rules.base",
     "PaperRule": "aldvae.compression.rules.slopes",
     "RobustRule": "aldvae.compression.rules.robust",
+    "Rule": "aldvae.compression.rules.base",
     "Step": "aldvae.compression.compressor",
     "load": "aldvae.models.serialization",
     "remove_neurons": "aldvae.compression.surgery",

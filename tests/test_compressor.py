@@ -8,7 +8,7 @@ from torch import nn
 
 import aldvae
 from aldvae.compression.rules.slopes import PaperRule
-from aldvae.utils.errors import ConfigError
+from aldvae.utils.errors import ArgumentError
 
 
 class Small(nn.Module):
@@ -29,8 +29,8 @@ def compressor_of(model: Small, **options: object) -> tuple[aldvae.Compressor, t
     return compressor, optimizer
 
 
-def tell(compressor: aldvae.Compressor, value: float, kl: list[float] | None = None) -> aldvae.Step:
-    """One epoch at whose end all four metrics have the same value."""
+def step_all(compressor: aldvae.Compressor, value: float, kl: list[float] | None = None) -> aldvae.Step:
+    """End an epoch with the same value for all four metrics."""
     return compressor.step(kl=kl, recon_loss=value, silhouette=value, fid_recon=value, fid_gen=value)
 
 
@@ -39,7 +39,7 @@ def test_shrinks_the_layers_every_fifth_epoch() -> None:
     compressor, _ = compressor_of(model)
     sizes = []
     for epoch in range(1, 13):
-        step = tell(compressor, -epoch)
+        step = step_all(compressor, -epoch)
         assert step.latent_dim == compressor.latent_dim == model.mu.out_features == model.reader.in_features
         sizes.append(step.latent_dim)
     assert sizes == [20] * 4 + [15] * 5 + [10] * 3
@@ -52,7 +52,7 @@ def test_names_removed_neurons_by_their_first_position() -> None:
     gone: list[int] = []
     for epoch in range(1, 4):
         # The information of a neuron is its first position, counted from the end.
-        step = tell(compressor, -epoch, kl=[float(-n) for n in compressor.neurons])
+        step = step_all(compressor, -epoch, kl=[float(-n) for n in compressor.neurons])
         gone += step.neurons
     assert sorted(gone) == [4, 5, 6, 7, 8, 9]
     assert compressor.neurons == [0, 1, 2, 3]
@@ -63,7 +63,7 @@ def test_stops_for_good_where_the_rule_says() -> None:
     model = Small()
     compressor, _ = compressor_of(model, rule=PaperRule(window=5))
     for epoch in range(1, 31):
-        tell(compressor, epoch)
+        step_all(compressor, epoch)
     assert compressor.found
     assert (compressor.stop_epoch, compressor.stop_latent_dim) == (5, 20)
     assert model.mu.out_features == 20
@@ -73,7 +73,7 @@ def test_without_stop_it_goes_down_to_the_smallest_size_and_records_the_stop() -
     model = Small()
     compressor, _ = compressor_of(model, rule=PaperRule(window=5, slow_window=50), stop=False)
     for epoch in range(1, 31):
-        tell(compressor, epoch)
+        step_all(compressor, epoch)
     assert (compressor.stop_epoch, compressor.stop_latent_dim) == (5, 20)
     assert model.mu.out_features == 2
 
@@ -82,14 +82,14 @@ def test_removes_nothing_at_the_last_epoch() -> None:
     model = Small()
     compressor, _ = compressor_of(model, epochs=10)
     for epoch in range(1, 11):
-        tell(compressor, -epoch)
+        step_all(compressor, -epoch)
     assert model.mu.out_features == 15
 
 
 def test_resumes_from_its_state() -> None:
     def advance(compressor: aldvae.Compressor, first: int, last: int) -> None:
         for epoch in range(first, last + 1):
-            tell(compressor, (epoch - 12.0) ** 2)
+            step_all(compressor, (epoch - 12.0) ** 2)
 
     whole = Small()
     torch.manual_seed(1)
@@ -131,7 +131,7 @@ def test_frozen_layers_are_trained_until_the_first_removal_alone() -> None:
     assert all(moved())
     for size in (15, 10):
         for epoch in range(5):
-            tell(compressor, -epoch)
+            step_all(compressor, -epoch)
         assert model.reader.in_features == size
         assert moved() == [False] * 6 + [True] * 2
         held = [id(p) for group in optimizer.param_groups for p in group["params"]]
@@ -144,7 +144,7 @@ def test_frozen_layers_stay_frozen_when_resumed() -> None:
     for removals in (0, 1):
         compressor, optimizer = compressor_of(Small(), freeze=True)
         for epoch in range(5 * removals + 1):
-            tell(compressor, -epoch)
+            step_all(compressor, -epoch)
         resumed = Small()
         again, optimizer2 = compressor_of(resumed, freeze=True)
         again.load_state_dict(compressor.state_dict())
@@ -157,8 +157,8 @@ def test_errors_say_what_is_missing() -> None:
     compressor, _ = compressor_of(Small())
     with pytest.raises(KeyError, match="fid_gen"):
         compressor.step(recon_loss=1.0, silhouette=0.1, fid_recon=1.0)
-    with pytest.raises(ConfigError, match="did you mean last"):
+    with pytest.raises(ArgumentError, match=r"^select lsat is not known; did you mean last"):
         compressor_of(Small(), select="lsat")
     by_kl, _ = compressor_of(Small(), select="kl", rule=PaperRule(patience=1))
-    with pytest.raises(ConfigError, match="KL divergence of all 20"):
-        tell(by_kl, 1)
+    with pytest.raises(ArgumentError, match=r"^kl must be the KL divergence of all 20 dimensions"):
+        step_all(by_kl, 1)

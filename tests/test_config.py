@@ -200,6 +200,7 @@ def test_the_command_makes_the_same_run() -> None:
         ({"slow_down": "mean"}, "--slow-down mean is not known; did you mean means"),
         ({"stopping": "slowly"}, "--stopping slowly is not known; did you mean slow"),
         ({"stopping": "slow", "window": 2}, "--window must be 3 or more"),
+        ({"rule": "robust", "beta": 0.0}, "--beta must be above 0"),
         ({"validation": 1.0}, "--validation must be between 0 and 1"),
         ({"clusters": 1}, "--clusters must be 2 or more"),
         ({"channels": 0}, "--channels must be 1 or more"),

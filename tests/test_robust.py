@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -13,16 +14,16 @@ from torch import Tensor, nn
 
 import aldvae
 from aldvae.compression.rules.base import Decision
-from aldvae.compression.rules.robust import RobustRule, RobustState, Seen, outlook
-from aldvae.utils.errors import ConfigError
+from aldvae.compression.rules.robust import Measurement, RobustRule, RobustState, extrapolate_loss
+from aldvae.utils.errors import ArgumentError
 
-# What a world of hand-made numbers tells of a model of some size whose weights have some age: its reconstruction loss
-# (the KL divergence left out of it) and the KL divergence of its dimensions, the largest first.
+# A made-up model: from its size and the age of its weights to its reconstruction loss (without the KL divergence) and
+# the KL divergence of each dimension, the largest first.
 World = Callable[[int, int], tuple[float, list[float]]]
 
 
 def falling_idle(true_dim: int) -> World:
-    """`true_dim` dimensions pay, one after another; more of them fall idle, fewer cost 3 nats each."""
+    """`true_dim` dimensions become informative, one after another; others fall idle, missing ones cost 3 nats each."""
 
     def world(size: int, age: int) -> tuple[float, list[float]]:
         kl = [2.0 * (1 - math.exp(-max(age - n / 4, 0) / 3)) if n < true_dim else 0.01 for n in range(size)]
@@ -32,7 +33,7 @@ def falling_idle(true_dim: int) -> World:
 
 
 def using_all(best: int) -> World:
-    """Every dimension pays; each one more than `best` costs 0.3 nats, each one less three."""
+    """All dimensions are informative; each one above `best` costs 0.3 nats, each missing one 3 nats."""
 
     def world(size: int, age: int) -> tuple[float, list[float]]:
         kl = [2.0 - 0.001 * n for n in range(size)]
@@ -44,7 +45,7 @@ def using_all(best: int) -> World:
 
 @dataclass
 class Played:
-    """How a rule fared in a world: its decisions, the sizes after each epoch and the size it found (None: none)."""
+    """What a rule did: its decisions, the size after each epoch, and the size it found, None if it did not stop."""
 
     decisions: list[Decision]
     sizes: list[int]
@@ -52,7 +53,7 @@ class Played:
 
 
 def play(world: World, start: int, epochs: int = 120, rule: RobustRule | None = None, every: int = 1) -> Played:
-    """Do what the rule says, as a compressor would; measure every `every`-th epoch."""
+    """Apply the rule's decisions as `Compressor` does; measure at every `every`-th epoch."""
     rule = rule or RobustRule()
     state, size, age, before = rule.init(), start, 0, (start, 0)
     played = Played([], [])
@@ -78,7 +79,7 @@ def play(world: World, start: int, epochs: int = 120, rule: RobustRule | None = 
 
 
 @given(st.integers(2, 30), st.integers(0, 70))
-def test_finds_what_pays_wherever_it_starts(true_dim: int, more: int) -> None:
+def test_finds_the_informative_dimensions_from_any_start(true_dim: int, more: int) -> None:
     """A tenth more, rounded up, unless the start has fewer."""
     start = true_dim + more
     assert play(falling_idle(true_dim), start).found == min(math.ceil(1.1 * true_dim), start)
@@ -109,7 +110,7 @@ def test_never_goes_below_the_smallest_size(true_dim: int, more: int, min_dim: i
 
 
 def test_dimensions_that_all_wake_up_late_are_tried_as_well() -> None:
-    """That none carried information at first does not make them a model that switches dimensions off."""
+    """A model without an informative dimension at first is not taken for one that switches dimensions off."""
     awake = using_all(8)
 
     def world(size: int, age: int) -> tuple[float, list[float]]:
@@ -120,7 +121,7 @@ def test_dimensions_that_all_wake_up_late_are_tried_as_well() -> None:
     assert abs(found - 8) <= 1
 
 
-def test_the_smallest_size_allowed_is_told() -> None:
+def test_the_reason_names_the_smallest_size_allowed() -> None:
     played = play(using_all(40), 32, rule=RobustRule(min_dim=30))
     assert played.found in (30, 31, 32)
     assert "too small" not in played.decisions[0].reason
@@ -148,7 +149,7 @@ def test_dimensions_that_wake_up_later_find_a_spare() -> None:
     assert min(sizes) > 12
 
 
-def test_waits_where_nothing_pays() -> None:
+def test_waits_while_no_dimension_is_informative() -> None:
     played = play(lambda size, age: (100 + 1 / age, [0.001] * size), 20)
     assert played.found is None
     assert set(played.sizes) == {20}
@@ -157,28 +158,28 @@ def test_waits_where_nothing_pays() -> None:
 
 def test_what_is_idle_depends_on_beta() -> None:
     """A dimension of KL divergence k is worth about beta k^2."""
-    for beta, pays in ((1.0, 3), (0.25, 2), (0.05, 1), (4.0, 4)):
+    for beta, expected in ((1.0, 3), (0.25, 2), (0.05, 1), (4.0, 4)):
         rule = RobustRule(beta=beta)
         state, _ = rule.adapt(rule.init(), 1, 5, {"recon_loss": 9.0}, [0.5, 0.25, 0.12, 0.06, 0.01])
-        assert state.history[-1].paying == pays
+        assert state.history[-1].n_informative == expected
         assert state.history[-1].loss == pytest.approx(9.0 + beta * 0.94)
 
 
-def test_the_outlook_of_a_straight_fall() -> None:
-    """The pace of the last epochs, slowed down as that of a loss falling like 1 / age; a jump does not count."""
-    before = [Seen(age, 100.0 - age, 3, 6.0) for age in range(4, 11)]
-    expected, noise = outlook(before, 13)
+def test_extrapolates_a_straight_fall() -> None:
+    """The decrease of the last epochs, which slows down like 1 / age; a jump does not count."""
+    before = [Measurement(age, 100.0 - age, 3, 6.0) for age in range(4, 11)]
+    expected, noise = extrapolate_loss(before, 13)
     assert expected == pytest.approx(90 - 3 * 10 / 13)
     assert noise == 0
-    jumped = [Seen(s.age, s.loss + (20 if s.age < 8 else 0), 3, 6.0) for s in before]
-    assert outlook(jumped, 13) == outlook(before, 13)
-    # Measured at every third epoch, the pace is the same, and the noise not a third.
-    seldom = [Seen(age, 100.0 - age + (age % 2), 3, 6.0) for age in range(1, 20, 3)]
-    assert outlook(seldom, 22)[1] == pytest.approx(1.4826)
+    jumped = [Measurement(s.age, s.loss + (20 if s.age < 8 else 0), 3, 6.0) for s in before]
+    assert extrapolate_loss(jumped, 13) == extrapolate_loss(before, 13)
+    # Measured at every third epoch, the decrease per epoch is the same, and the noise not a third.
+    seldom = [Measurement(age, 100.0 - age + (age % 2), 3, 6.0) for age in range(1, 20, 3)]
+    assert extrapolate_loss(seldom, 22)[1] == pytest.approx(1.4826)
 
 
 @given(st.integers(1, 40), st.booleans())
-def test_goes_on_from_what_a_file_tells_of_its_state(epochs: int, idle: bool) -> None:
+def test_continues_from_a_state_that_was_stored_in_a_file(epochs: int, idle: bool) -> None:
     world, rule = (falling_idle(6) if idle else using_all(6)), RobustRule()
 
     def advance(state: RobustState, first: int, last: int) -> RobustState:
@@ -192,7 +193,7 @@ def test_goes_on_from_what_a_file_tells_of_its_state(epochs: int, idle: bool) ->
     assert advance(rule.restore(stored), epochs, epochs + 3) == advance(half, epochs, epochs + 3)
 
 
-def test_needs_both_metrics_and_numbers() -> None:
+def test_missing_metrics_nan_and_arguments_out_of_range_are_refused() -> None:
     rule = RobustRule()
     with pytest.raises(KeyError, match="give both"):
         rule.adapt(rule.init(), 1, 4, {"recon_loss": 1.0})
@@ -204,10 +205,10 @@ def test_needs_both_metrics_and_numbers() -> None:
     with pytest.raises(KeyError, match="decides every 3 epochs"):
         rule.adapt(rule.init(), 3, 4, {})
     for setting in ("patience", "min_dim"):
-        with pytest.raises(ConfigError, match=f"{setting.replace('_', '-')} must be"):
+        with pytest.raises(ArgumentError, match=f"^{setting} must be"):
             RobustRule(**{setting: 0})
     for beta in (0.0, float("nan")):
-        with pytest.raises(ConfigError, match="beta must be above 0"):
+        with pytest.raises(ArgumentError, match=r"^beta must be above 0"):
             RobustRule(beta=beta)
 
 
@@ -241,6 +242,66 @@ def manifold(dim: int, curved: bool) -> Tensor:
     x = x + 0.1 * torch.randn(x.shape, generator=random)
     scaled: Tensor = (x - x.mean(0)) / x.std(0)
     return scaled
+
+
+# A state as checkpoints held it before its fields were renamed; the removal of 2 of 8 dimensions is on trial.
+OLD_STATE: dict[str, Any] = {
+    "history": [
+        {"age": 1, "loss": 150.558, "paying": 8, "rate": 15.98},
+        {"age": 2, "loss": 125.658, "paying": 8, "rate": 15.98},
+        {"age": 3, "loss": 117.225, "paying": 8, "rate": 15.98},
+        {"age": 4, "loss": 113.158, "paying": 8, "rate": 15.98},
+        {"age": 5, "loss": 110.558, "paying": 8, "rate": 15.98},
+        {"age": 6, "loss": 108.991, "paying": 8, "rate": 15.98},
+        {"age": 7, "loss": 107.108, "paying": 6, "rate": 12.0},
+    ],
+    "wasted": 3,
+    "before_trial": 8,
+    "too_small": 4,
+    "prunes": False,
+}
+
+
+def test_reads_a_state_whose_fields_have_their_old_names() -> None:
+    rule = RobustRule()
+    state = rule.restore(OLD_STATE)
+    assert state.history[0] == Measurement(age=1, loss=150.558, n_informative=8, rate=15.98)
+    assert state == RobustState(state.history, rejected_epochs=3, before_trial=8, too_small=4, self_pruning=False)
+    assert rule.restore({**OLD_STATE, "prunes": True}).self_pruning
+    # Written back, the state has the new names, and is read as well.
+    assert rule.restore(json.loads(json.dumps(asdict(state)))) == state
+    for epoch, loss in ((11, 120.0), (12, 119.0)):
+        state, decision = rule.adapt(state, epoch, 6, {"recon_loss": loss}, [2.0] * 6)
+    assert decision is not None
+    assert (decision.undo, decision.latent_dim) == (True, 8)
+    assert decision.reason.startswith("6 cost ")
+    assert state.rejected_epochs == 6
+
+
+def test_a_compressor_resumes_from_a_checkpoint_with_the_old_names() -> None:
+    def compressor_of(model: OwnVAE) -> aldvae.Compressor:
+        optimizer = torch.optim.Adam(model.parameters())
+        layers: dict[str, Any] = {"heads": [model.heads], "readers": [model.decoder[0]]}
+        return aldvae.Compressor(**layers, optimizer=optimizer, rule=RobustRule())
+
+    model = OwnVAE(6, 8)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    compressor = compressor_of(model)
+    for epoch in range(1, 8):
+        recon_loss, kl = using_all(8)(compressor.latent_dim, epoch)
+        compressor.step(recon_loss=recon_loss, kl=kl)
+    state = compressor.state_dict()
+    assert compressor.latent_dim == 6
+    assert set(state) == {"epoch", "neurons", "stop_epoch", "stop_latent_dim", "rule", "before"}
+    resumed = OwnVAE(6, 8)
+    again = compressor_of(resumed)
+    again.load_state_dict({**state, "rule": {**OLD_STATE, "wasted": 0}})
+    resumed.load_state_dict(model.state_dict())
+    for loss in (120.0, 119.0):
+        again.step(recon_loss=loss, kl=[2.0] * 6)
+    # The removal on trial is undone, and a smaller one follows.
+    assert again.neurons == [0, 1, 2, 3, 4, 5, 6]
+    assert torch.equal(resumed.get_parameter("decoder.0.weight"), before["decoder.0.weight"][:, :7])
 
 
 @pytest.mark.slow

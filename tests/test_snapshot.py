@@ -14,7 +14,7 @@ import aldvae
 from aldvae.compression.rules.robust import RobustRule
 from aldvae.compression.snapshot import Snapshot
 from aldvae.compression.surgery import remove_neurons
-from aldvae.utils.errors import ConfigError
+from aldvae.utils.errors import ArgumentError
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "adam": lambda p: torch.optim.Adam(p, amsgrad=True),
@@ -63,7 +63,7 @@ def test_after_an_undo_training_goes_on_as_if_nothing_had_been_removed(name: str
     remove_neurons([model.mu, model.log_var], [model.reader], [0, 4, 7], optimizer)
     train(model, optimizer, 5)
     assert not torch.equal(model.encoder.weight, twin.encoder.weight)
-    snapshot.bring_back(model.layers, optimizer)
+    snapshot.restore(model.layers, optimizer)
     assert (model.mu.out_features, model.reader.in_features) == (10, 10)
 
     train(model, optimizer, 6)
@@ -81,13 +81,13 @@ def test_survives_a_file() -> None:
     weights = copy.deepcopy(model.state_dict())
     train(model, optimizer, 2)
     file.seek(0)
-    Snapshot.from_state(torch.load(file, weights_only=True)).bring_back(model.layers, optimizer)
+    Snapshot.from_state(torch.load(file, weights_only=True)).restore(model.layers, optimizer)
     assert all(value.device == p.device for p in model.parameters() for value in optimizer.state[p].values())
     assert all(torch.equal(model.state_dict()[name], value) for name, value in weights.items())
 
 
 def losses_of(best: int, size: int) -> dict[str, Any]:
-    """What a model tells that uses all its dimensions, `best` of them being best."""
+    """The metrics of a model that uses all its dimensions and is best with `best` of them."""
     kl = [2.0 + 0.01 * n for n in range(size)]
     cost = 0.3 * max(size - best, 0) + 3 * max(best - size, 0)
     return {"recon_loss": 50.0 + cost - sum(kl), "kl": kl}
@@ -160,10 +160,10 @@ def test_a_trial_that_could_not_be_judged_is_not_begun() -> None:
             compressor.step(**losses_of(9, compressor.latent_dim))
 
 
-def test_the_robust_rule_needs_what_it_undoes_with() -> None:
+def test_the_robust_rule_refuses_arguments_with_which_it_cannot_undo() -> None:
     model = Small()
     heads: list[nn.Module] = [model.mu, model.log_var]
-    for options in ({"optimizer": None}, {"select": "random"}, {"freeze": True}, {"stop": False}):
-        given: dict[str, Any] = {"optimizer": OPTIMIZERS["adam"](model.parameters()), **options}
-        with pytest.raises(ConfigError, match="robust takes"):
-            aldvae.Compressor(heads=heads, readers=[model.reader], rule=RobustRule(), **given)
+    for name, value in {"optimizer": None, "select": "random", "freeze": True, "stop": False}.items():
+        arguments: dict[str, Any] = {"optimizer": OPTIMIZERS["adam"](model.parameters()), name: value}
+        with pytest.raises(ArgumentError, match=f"^{name} must be .* with RobustRule"):
+            aldvae.Compressor(heads=heads, readers=[model.reader], rule=RobustRule(), **arguments)

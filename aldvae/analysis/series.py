@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from aldvae.compression.rules.registry import USUAL
+from aldvae.compression.rules.registry import rule_defaults
 from aldvae.config.presets import PROTOCOLS
 from aldvae.config.run_config import COMPRESSION, RunConfig
 from aldvae.runs.results import Result
@@ -127,7 +127,7 @@ def words(config: RunConfig, without: Collection[str] = ()) -> list[str]:
     """Return the parts of `variant`, one for each setting."""
     known = PROTOCOLS.get(config.dataset) if config.source is None else None
     told = [] if config.source is None else [f"data {config.source[:6]}"]
-    own = USUAL.get(config.rule, {})
+    own = rule_defaults(config.rule)
     for field in fields(RunConfig):
         value, usual = getattr(config, field.name), getattr(known, field.name, field.default)
         if field.name not in _SHOWN and field.name not in without and value != own.get(field.name, usual):

@@ -13,6 +13,7 @@ import typer
 from aldvae import __version__
 from aldvae.cli.data import data_app
 from aldvae.cli.options import options, take
+from aldvae.compression.rules.registry import rule_class
 from aldvae.config.execution import Execution, Schedule
 from aldvae.config.resolve import own_data, resolve
 from aldvae.config.run_config import COMPRESSION, RunConfig
@@ -79,7 +80,7 @@ def _answer(config: RunConfig, summary: dict[str, Any]) -> str:
         return f"No size found: {how}, did not stop within {epochs} epochs; {reached}."
     if not config.stop:
         return f"Would have stopped at latent size {size}, at epoch {epoch} of {epochs} ({how})."
-    whole = config.rule == "robust" and size == config.init_dim > config.min_dim
+    whole = rule_class(config.rule).limited_by_start and size == config.init_dim > config.min_dim
     advice = "\nThat is where it started: a larger --init-dim may find more." if whole else ""
     return f"Latent size {size}, found at epoch {epoch} of {epochs} ({how}).{advice}"
 

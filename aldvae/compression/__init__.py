@@ -1,1 +1,1 @@
-"""Adaptive compression of any VAE's latent space; knows neither data nor metrics nor our own VAE."""
+"""Adaptive compression of the latent space of any VAE; independent of data, metrics and the VAE of this project."""

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from aldvae.compression.rules.base import Decision, Rule
-from aldvae.compression.rules.robust import RobustRule
+from aldvae.compression.rules.base import AnyRule, Decision
 from aldvae.compression.rules.slopes import PaperRule
 from aldvae.compression.selection import selection
 from aldvae.compression.snapshot import Snapshot
 from aldvae.compression.surgery import freeze, latent_size, linear_layers, remove_neurons
-from aldvae.utils.errors import ConfigError
+from aldvae.utils.errors import ArgumentError
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one call of `Compressor.step` did: the rule's decision and the positions removed because of it.
+    """What one call of `Compressor.step` did.
 
-    `latent_dim` is the size after it. `neurons` names the removed ones by their position in the first, full model.
-    Where the decision undid a removal, model and optimiser are what they were before that one.
+    `latent_dim` is the size after it, `decision` what the rule decided, None if no decision was due. `removed` holds
+    the positions that were removed, as they were before this call; `neurons` names the same neurons by their positions
+    in the initial model. If the decision has `undo`, model and optimiser were first restored to before the trial.
     """
 
     latent_dim: int
@@ -32,16 +32,16 @@ class Step:
     neurons: tuple[int, ...] = ()
 
 
-class _Before(NamedTuple):
-    """What a removal on trial can be undone to."""
+class TrialBackup(NamedTuple):
+    """What is needed to undo a removal on trial."""
 
     snapshot: Snapshot
     neurons: list[int]
-    kl: list[float]
+    kl: list[float] | None
 
 
 class Compressor:
-    """Shrinks the latent space of a VAE while it trains, in the manner of a learning-rate scheduler.
+    """Shrinks the latent space of a VAE while it trains; used like a learning-rate scheduler.
 
     ::
 
@@ -50,17 +50,25 @@ class Compressor:
             train_one_epoch(vae, optimizer)
             compressor.step(recon_loss=..., silhouette=..., fid_recon=..., fid_gen=...)
 
-    `heads` are the linear layers that write the latent vector (n_z outputs each, or a multiple of n_z when one layer
-    writes means and log-variances to be split with `chunk`), `readers` those that read it (n_z inputs each). They are
-    shrunk in place, and `optimizer` keeps its state for what is kept. `rule` decides when (default: the paper's,
-    which stops on all four metrics above); `select` which neurons go: ``random`` (the paper), ``kl`` (needs `kl` at
-    every step) or ``last``. `RobustRule` needs `recon_loss` and `kl` alone, no labels, and goes by ``kl``; it may undo
-    a removal, and needs the `optimizer` for that. With `stop=False` compression goes on down to the rule's smallest
-    size, and `stop_epoch` still tells where the rule would have stopped. With `freeze=True` heads and readers are not
-    trained from the first removal on (the authors' code), and the optimiser no longer holds them. Give the number of
-    `epochs` if you know it: at the last one nothing is removed, since no training would follow.
+    Args:
+        heads: the linear layers that write the latent vector: n_z outputs each, or a multiple of n_z if one layer
+            writes means and log-variances, to be split with `chunk`. They are shrunk in place.
+        readers: the linear layers that read it, n_z inputs each. They are shrunk in place.
+        optimizer: keeps its state for the weights that are kept; None if the layers are not trained by one. A rule
+            that may undo a removal needs it.
+        rule: decides when to remove and when to stop. The default is the paper's, which uses the four metrics above.
+            `RobustRule` needs `recon_loss` and `kl` alone. `Rule` says how to write your own.
+        select: which neurons to remove: ``"random"`` (the paper), ``"kl"`` (lowest KL divergence; needs `kl` at every
+            step) or ``"last"``. The default depends on the rule.
+        seed: for the random selection.
+        stop: whether to obey the rule's stop. If not, removal goes on down to the rule's smallest size, and
+            `stop_epoch` and `stop_latent_dim` say where it would have stopped.
+        freeze: whether to stop training heads and readers at the first removal (the authors' code); the optimiser then
+            no longer holds them.
+        epochs: the number of epochs, if known. Nothing is removed at the last one, since no training would follow.
 
-    Raises `TypeError` or `ValueError` when the layers do not fit together, `ConfigError` for an unknown `select`.
+    Raises `TypeError` or `ValueError` if the layers do not fit together, and `ArgumentError` (a `ValueError`) for an
+    unknown `select` and for an argument that the rule does not support.
     """
 
     def __init__(
@@ -69,7 +77,7 @@ class Compressor:
         heads: Sequence[nn.Module],
         readers: Sequence[nn.Module],
         optimizer: torch.optim.Optimizer | None,
-        rule: Rule[Any] | None = None,
+        rule: AnyRule | None = None,
         select: str | None = None,
         seed: int = 0,
         stop: bool = True,
@@ -78,26 +86,23 @@ class Compressor:
     ) -> None:
         """See the class."""
         self.heads, self.readers, self.optimizer = linear_layers(heads), linear_layers(readers), optimizer
-        self.rule: Rule[Any] = rule if rule is not None else PaperRule()
-        robust = isinstance(self.rule, RobustRule)
-        if isinstance(self.rule, RobustRule) and self.rule.epochs is None:
-            self.rule = replace(self.rule, epochs=epochs)
-        self.select = select or ("kl" if robust else "random")
+        self.rule: AnyRule = rule if rule is not None else PaperRule()
+        if epochs is not None:
+            self.rule = self.rule.with_epochs(epochs)
+        self.select = select if select is not None else self.rule.default_select
         self._selection = selection(self.select)
-        if robust and (self.select != "kl" or optimizer is None or freeze or not stop):
-            raise ConfigError("rule", "robust takes select='kl', the optimizer (to undo), stop=True and no freeze")
-        self.seed = seed
-        self.stop, self.freeze, self.epochs = stop, freeze, epochs
+        _check_support(self.rule, self.select, optimizer, stop=stop, freeze=freeze)
+        self.seed, self.stop, self.freeze, self.epochs = seed, stop, freeze, epochs
         self.epoch = 0
         self.neurons = list(range(latent_size(self.heads, self.readers)))
         self.stop_epoch: int | None = None
         self.stop_latent_dim: int | None = None
         self._state = self.rule.init()
-        self._before: _Before | None = None
+        self._backup: TrialBackup | None = None
 
     @property
     def latent_dim(self) -> int:
-        """The present latent size, n_z."""
+        """The current latent size, n_z."""
         return len(self.neurons)
 
     @property
@@ -108,27 +113,30 @@ class Compressor:
     def step(self, *, kl: Sequence[float] | torch.Tensor | None = None, **metrics: float) -> Step:
         """Take in the metrics at the end of an epoch; shrink the layers if the rule says so.
 
-        `kl` holds the KL divergence of each dimension (length n_z, nats), for ``select="kl"``.
-        Raises `KeyError` when the rule needs a metric that is not given.
+        `metrics` are means over validation samples, `kl` the KL divergence of each dimension (n_z,) in nats. Leave all
+        of them out for an epoch that was not measured. Raises `KeyError` if the rule needs a metric that is missing,
+        and `ArgumentError` if the selection needs `kl` and it is missing.
         """
         self.epoch += 1
         if self.found and self.stop:
             return Step(self.latent_dim)
-        known = kl.tolist() if isinstance(kl, torch.Tensor) else None if kl is None else [float(value) for value in kl]
-        self._state, decision = self.rule.adapt(self._state, self.epoch, self.latent_dim, metrics, known)
+        kl_values = _to_list(kl)
+        self._state, decision = self.rule.adapt(self._state, self.epoch, self.latent_dim, metrics, kl_values)
         if decision is None:
             return Step(self.latent_dim)
-        if decision.undo and self._before is not None:
-            known = self._undo(self._before)
-        self._before = None
-        return self._carry_out(decision, known)
+        if (decision.trial or decision.undo) and not self.rule.can_undo:
+            raise ValueError(f"{type(self.rule).__name__} must declare `can_undo = True` to remove on trial")
+        if decision.undo and self._backup is not None:
+            kl_values = self._undo(self._backup)
+        self._backup = None
+        return self._apply(decision, kl_values)
 
-    def _carry_out(self, decision: Decision, kl: list[float] | None) -> Step:
+    def _apply(self, decision: Decision, kl: list[float] | None) -> Step:
         stops = decision.stop and not self.found
-        remove = decision.go_on if decision.stop and not self.stop else decision.remove
-        # At the last epoch no training would follow; what goes with a stop needs none.
-        last = self.epoch == self.epochs and not (decision.stop and self.stop)
-        step = self._remove(0 if last else remove, decision, kl)
+        n = decision.remove_if_continuing if decision.stop and not self.stop else decision.remove
+        # No training follows the last epoch. A removal that comes with the stop needs none.
+        is_last = self.epoch == self.epochs and not (decision.stop and self.stop)
+        step = self._remove(0 if is_last else n, decision, kl)
         if stops:
             self.stop_epoch, self.stop_latent_dim = self.epoch, self.latent_dim if self.stop else decision.latent_dim
         return step
@@ -136,20 +144,20 @@ class Compressor:
     def _remove(self, n: int, decision: Decision, kl: list[float] | None) -> Step:
         if n == 0:
             return Step(self.latent_dim, decision)
-        positions = self._selection(self.latent_dim, n, self.seed, self.epoch, kl)
+        positions = self._selection(latent_dim=self.latent_dim, n=n, seed=self.seed, epoch=self.epoch, kl=kl)
         if decision.trial:
             snapshot = Snapshot.take([*self.heads, *self.readers], self.optimizer)
-            self._before = _Before(snapshot, list(self.neurons), kl or [])
+            self._backup = TrialBackup(snapshot, list(self.neurons), kl)
         self._shrink(positions)
-        gone = tuple(self.neurons[position] for position in positions)
-        self.neurons = [neuron for neuron in self.neurons if neuron not in gone]
-        return Step(self.latent_dim, decision, tuple(positions), gone)
+        removed = tuple(self.neurons[position] for position in positions)
+        self.neurons = [neuron for neuron in self.neurons if neuron not in removed]
+        return Step(self.latent_dim, decision, tuple(positions), removed)
 
-    def _undo(self, before: _Before) -> list[float]:
-        """Take back the removal on trial; return the KL divergences from before it."""
-        before.snapshot.bring_back([*self.heads, *self.readers], self.optimizer)
-        self.neurons = list(before.neurons)
-        return before.kl
+    def _undo(self, backup: TrialBackup) -> list[float] | None:
+        """Undo the removal on trial; return the KL divergences from before it."""
+        backup.snapshot.restore([*self.heads, *self.readers], self.optimizer)
+        self.neurons = list(backup.neurons)
+        return backup.kl
 
     def _shrink(self, positions: list[int]) -> None:
         remove_neurons(self.heads, self.readers, positions, self.optimizer)
@@ -157,26 +165,49 @@ class Compressor:
             freeze([*self.heads, *self.readers], self.optimizer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state: plain numbers and lists, and tensors to undo to while a removal is on trial."""
+        """Return the state as numbers, lists and dictionaries, and, during a trial, the tensors needed to undo it."""
         return {
             "epoch": self.epoch,
             "neurons": list(self.neurons),
             "stop_epoch": self.stop_epoch,
             "stop_latent_dim": self.stop_latent_dim,
             "rule": asdict(self._state),
-            "before": self._before and (self._before.snapshot.to_state(), self._before.neurons, self._before.kl),
+            "before": self._backup and (self._backup.snapshot.to_state(), self._backup.neurons, self._backup.kl),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a saved state, and shrink the layers to its size.
+        """Load a state that `state_dict` returned, and shrink the layers to its size.
 
-        Call it on a freshly made, full-sized model; then load the state of the model and of the optimiser, whose
-        shapes fit from here on.
+        Call it on a fresh model of the initial size, before you load the states of the model and of the optimiser:
+        their shapes fit only then.
         """
-        gone = [position for position, neuron in enumerate(self.neurons) if neuron not in set(state["neurons"])]
-        self._shrink(gone)
+        kept = set(state["neurons"])
+        self._shrink([position for position, neuron in enumerate(self.neurons) if neuron not in kept])
         self.epoch, self.neurons = state["epoch"], list(state["neurons"])
         self.stop_epoch, self.stop_latent_dim = state["stop_epoch"], state["stop_latent_dim"]
         self._state = self.rule.restore(state["rule"])
-        before = state["before"]
-        self._before = before and _Before(Snapshot.from_state(before[0]), list(before[1]), list(before[2]))
+        self._backup = None
+        if state["before"] is not None:
+            snapshot, neurons, kl = state["before"]
+            self._backup = TrialBackup(Snapshot.from_state(snapshot), list(neurons), kl)
+
+
+def _to_list(kl: Sequence[float] | torch.Tensor | None) -> list[float] | None:
+    if isinstance(kl, torch.Tensor):
+        return [float(value) for value in kl.tolist()]
+    return None if kl is None else [float(value) for value in kl]
+
+
+def _check_support(
+    rule: AnyRule, select: str, optimizer: torch.optim.Optimizer | None, *, stop: bool, freeze: bool
+) -> None:
+    """Raise `ArgumentError` for an argument of `Compressor` that `rule` declares not to support."""
+    name = type(rule).__name__
+    if select != rule.default_select and not rule.supports_any_select:
+        raise ArgumentError("select", f"must be {rule.default_select} with {name}, not {select}")
+    if not stop and not rule.supports_no_stop:
+        raise ArgumentError("stop", f"must be True with {name}, which removes nothing after its stop")
+    if rule.can_undo and optimizer is None:
+        raise ArgumentError("optimizer", f"must be given with {name}, which may undo a removal")
+    if rule.can_undo and freeze:
+        raise ArgumentError("freeze", f"must be False with {name}: a removal of frozen layers cannot be undone")

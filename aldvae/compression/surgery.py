@@ -1,9 +1,8 @@
-"""Removing latent neurons from linear layers, and from what the optimiser knows of them."""
+"""Removing latent neurons from linear layers and from the optimiser's state for them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from aldvae.compression.rules.base import SMALLEST_DIM
 
 
 def linear_layers(layers: Sequence[nn.Module]) -> list[nn.Linear]:
-    """Return `layers`, all of which must be plain `nn.Linear` (else `TypeError`), each once (else `ValueError`)."""
+    """Return `layers`; raises `TypeError` unless all are plain `nn.Linear`, `ValueError` if one is listed twice."""
     if len({id(layer) for layer in layers}) < len(layers):
         raise ValueError("a layer is listed twice")
     for layer in layers:
@@ -27,9 +26,8 @@ def linear_layers(layers: Sequence[nn.Module]) -> list[nn.Linear]:
 def latent_size(heads: Sequence[nn.Linear], readers: Sequence[nn.Linear]) -> int:
     """Return the latent size that `heads` write and `readers` read.
 
-    A head writes the latent vector once, or several quantities of it one after another (a single layer for means
-    and log-variances, split with `chunk`): its `out_features` is a multiple of the latent size.
-    Raises `ValueError` where sizes do not fit together.
+    The `out_features` of a head are the latent size, or a multiple of it if one layer writes several quantities one
+    after another (means and log-variances, to be split with `chunk`). Raises `ValueError` if sizes do not fit together.
     """
     if not heads or not readers:
         raise ValueError("give at least one head and one reader")
@@ -52,22 +50,18 @@ def remove_neurons(
 ) -> None:
     """Remove the latent neurons at positions `remove`, in place (the paper, section 3.3.1).
 
-    `heads` (n_z outputs each) lose rows, `readers` (n_z inputs each) the same columns. What is kept stays as
-    trained, bit by bit, and so does the `optimizer`'s state for it (Adam's moments, momentum): training goes on as
-    if nothing happened. The layers get new, smaller parameters; `optimizer` is made to know them.
+    `heads` (n_z outputs each, or a multiple) lose rows, `readers` (n_z inputs each) the same columns. The weights that
+    are kept stay as trained, bit by bit, and so does the `optimizer`'s state for them (Adam's moments, momentum), so
+    that training continues as if nothing had happened. The layers get new, smaller parameters, which replace the old
+    ones in `optimizer`.
 
-    Raises `TypeError` for layers other than `nn.Linear`; `ValueError` for a position out of range, for fewer than two
-    dimensions left, and for an optimiser that does not hold these layers or whose state does not have the shape of its
-    parameters. Nothing is changed then.
+    Raises `TypeError` for layers other than `nn.Linear`; `ValueError` for a position out of range, if fewer than two
+    dimensions would be left, and for an optimiser that does not hold these layers or whose state does not have the
+    shape of its parameters. Nothing is changed then.
     """
     heads, readers = linear_layers(heads), linear_layers(readers)
     size = latent_size(heads, readers)
-    gone = set(remove)
-    if gone - set(range(size)):
-        raise ValueError(f"positions {sorted(gone - set(range(size)))} are not in a latent space of {size}")
-    keep = torch.tensor([position for position in range(size) if position not in gone], dtype=torch.long)
-    if len(keep) < SMALLEST_DIM:
-        raise ValueError(f"removing {len(gone)} of {size} latent neurons leaves {len(keep)}; {SMALLEST_DIM} must stay")
+    keep = _kept(set(remove), size)
     cuts = [*_head_cuts(heads, keep, size), *((reader, "weight", 1, keep) for reader in readers)]
     if optimizer is not None:
         _check_optimizer(optimizer, [getattr(layer, name) for layer, name, _, _ in cuts])
@@ -78,7 +72,7 @@ def remove_neurons(
 
 
 def freeze(layers: Iterable[nn.Module], optimizer: torch.optim.Optimizer | None = None) -> None:
-    """End the training of `layers`, in place: their parameters ask for no gradient, and `optimizer` forgets them."""
+    """Stop training `layers`, in place: their parameters require no gradient, and `optimizer` no longer holds them."""
     frozen = {id(parameter): parameter for layer in layers for parameter in layer.parameters()}
     for parameter in frozen.values():
         parameter.requires_grad_(False)
@@ -90,6 +84,19 @@ def freeze(layers: Iterable[nn.Module], optimizer: torch.optim.Optimizer | None 
             optimizer.state.pop(parameter, None)
 
 
+def _kept(removed: set[int], size: int) -> Tensor:
+    """Return the positions (n,) of a latent space of `size` that are not `removed`."""
+    if outside := sorted(removed - set(range(size))):
+        raise ValueError(f"positions {outside} are not in a latent space of {size}")
+    kept = [position for position in range(size) if position not in removed]
+    if len(kept) < SMALLEST_DIM:
+        raise ValueError(
+            f"removing {len(removed)} of {size} latent neurons leaves {len(kept)}; {SMALLEST_DIM} must stay"
+        )
+    return torch.tensor(kept, dtype=torch.long)
+
+
+# A layer, the name of a parameter, and the dimension and indices along which it is cut.
 Cut = tuple[nn.Linear, str, int, Tensor]
 
 
@@ -106,42 +113,42 @@ def _head_cuts(heads: Sequence[nn.Linear], keep: Tensor, size: int) -> list[Cut]
 def _check_optimizer(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
     if isinstance(optimizer, torch.optim.LBFGS):
         raise ValueError("LBFGS keeps its own list of parameters; use an optimiser such as Adam, AdamW or SGD")
-    known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for parameter in parameters:
-        if parameter.requires_grad and id(parameter) not in known:
+        if parameter.requires_grad and id(parameter) not in held:
             raise ValueError("the optimizer does not hold the parameters of these heads and readers")
         for name, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
                 raise ValueError(
                     f"{type(optimizer).__name__} keeps {name} of shape {tuple(value.shape)} for a parameter of shape "
-                    f"{tuple(parameter.shape)}; how to carry that over a removal is not known"
+                    f"{tuple(parameter.shape)}, which cannot be cut to the kept neurons"
                 )
 
 
 def _shrink(layer: nn.Linear, name: str, dim: int, index: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
     old: nn.Parameter = getattr(layer, name)
     index = index.to(old.device)
-    # A new parameter rather than new data in the old one: autograd remembers the old one's shape for as long as
-    # any graph that used it is alive, such as that of the user's last loss.
+    # A new parameter rather than new data in the old one: autograd keeps the old one's shape as long as any graph that
+    # used it is alive, such as that of the user's last loss.
     new = nn.Parameter(old.index_select(dim, index), requires_grad=old.requires_grad)
     if old.grad is not None:
         new.grad = old.grad.index_select(dim, index)
     setattr(layer, name, new)
     if optimizer is not None:
-        known = replace_in_optimizer(optimizer, old, new)
-        if known:
-            optimizer.state[new] = {key: _carry_over(value, old, dim, index) for key, value in known.items()}
+        state = replace_in_optimizer(optimizer, old, new)
+        if state:
+            optimizer.state[new] = {key: _cut_state(value, old, dim, index) for key, value in state.items()}
 
 
-def replace_in_optimizer(optimizer: torch.optim.Optimizer, old: nn.Parameter, new: nn.Parameter) -> dict[str, Any]:
-    """Let `optimizer` train `new` where it trained `old`; return what it knew of `old`, and forget it."""
+def replace_in_optimizer(optimizer: torch.optim.Optimizer, old: nn.Parameter, new: nn.Parameter) -> dict[str, object]:
+    """Replace `old` by `new` in the groups of `optimizer`; remove the state for `old` and return it."""
     for group in optimizer.param_groups:
         group["params"] = [new if parameter is old else parameter for parameter in group["params"]]
     return dict(optimizer.state.pop(old, {}))
 
 
-def _carry_over(value: Any, old: nn.Parameter, dim: int, index: Tensor) -> Any:
-    """Cut what has the parameter's shape; step counts and the like stay as they are."""
+def _cut_state(value: object, old: nn.Parameter, dim: int, index: Tensor) -> object:
+    """Cut a value that has the parameter's shape; others, such as step counts, stay as they are."""
     if isinstance(value, Tensor) and value.shape == old.shape:
         return value.index_select(dim, index.to(value.device))
     return value

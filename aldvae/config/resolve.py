@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from aldvae.compression.rules.registry import USUAL
+from aldvae.compression.rules.registry import rule_defaults
 from aldvae.config.execution import Execution
 from aldvae.config.presets import PAPER, PROTOCOLS, Protocol, differences, own_protocol, protocol
+from aldvae.config.rules import arguments_as_options, rule_settings
 from aldvae.config.run_config import COMPRESSION, RunConfig
 from aldvae.utils.errors import ConfigError
 
@@ -64,10 +65,11 @@ def configure(
         usual.pop("hidden_dim", None)
     if kind == "adaptive":
         rule = chosen.setdefault("rule", known.rule if protocol is None else told.get("rule", PAPER))
-        usual |= USUAL.get(rule, {})
-    # What is said of compression means nothing to a model of fixed size, nor to a rule that is neither's.
-    both = kind == "adaptive" and chosen["rule"] not in USUAL
-    usual |= {name: value for name, value in told.items() if both or name not in COMPRESSION}
+        with arguments_as_options():
+            usual |= rule_defaults(rule)
+    # The preset's compression settings apply only to adaptive runs, and there only those that the rule takes.
+    taken = rule_settings(chosen["rule"]) if kind == "adaptive" else set()
+    usual |= {name: value for name, value in told.items() if name in taken or name not in COMPRESSION}
     return RunConfig(kind=kind, source=source, dataset=dataset, **{"init_dim": known.init_dims[0], **usual, **chosen})
 
 

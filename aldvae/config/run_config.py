@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from aldvae.compression.rules.base import SMALLEST_DIM
-from aldvae.compression.rules.registry import USUAL, rule_class
-from aldvae.compression.rules.robust import RobustRule
-from aldvae.compression.rules.slopes import METRICS, PaperRule
+from aldvae.compression.rules.registry import BuiltInRule, rule_class, rule_defaults
+from aldvae.compression.rules.slopes import METRICS
 from aldvae.config.options import flag, setting, settings
 from aldvae.config.presets import protocol
+from aldvae.config.rules import arguments_as_options, rule_settings
 from aldvae.utils.errors import ConfigError, unknown_name
 
 NETWORKS = ("mlp", "conv", "video")
@@ -135,22 +135,24 @@ class RunConfig:
         if self.patience % self.metrics_every:
             problem = f"must divide --patience {self.patience}, so that every decision has its metrics"
             raise ConfigError("metrics_every", f"{problem}; {self.metrics_every} does not")
-        if isinstance(rule, RobustRule):
-            self._check_robust()
-        elif 2 * self.metrics_every > min(rule.stop_window, self.slow_window):
+        self._check_rule_settings()
+        if rule.shortest_window is not None and 2 * self.metrics_every > rule.shortest_window:
             problem = f"{self.metrics_every} leaves fewer than two measured epochs in --window or --slow-window"
             raise ConfigError("metrics_every", problem)
-        for metric in set(METRICS) - set(self.asked_metrics):
+        for metric in set(METRICS) - set(self._available_metrics):
             if getattr(self, f"threshold_{metric}") != 0:
                 raise ConfigError(f"threshold_{metric}", "means nothing to --fid-features none; leave it out")
 
-    def _check_robust(self) -> None:
+    def _check_rule_settings(self) -> None:
+        taken, defaults = rule_settings(self.rule), rule_defaults(self.rule)
         for name in COMPRESSION:
-            foreign = name not in ("rule", "select", "patience", "min_dim")
-            if foreign and getattr(self, name) != type(self).__dataclass_fields__[name].default:
-                raise ConfigError(name, "means nothing to --rule robust; leave it out")
-        if self.select != "kl":
-            raise ConfigError("select", f"must be kl with --rule robust, not {self.select}; leave it out")
+            value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
+            if name in taken or value == defaults.get(name, default):
+                continue
+            if name in defaults:
+                problem = f"must be {defaults[name]} with --rule {self.rule}, not {value}; leave it out"
+                raise ConfigError(name, problem)
+            raise ConfigError(name, f"means nothing to --rule {self.rule}; leave it out")
 
     def _check_names(self) -> None:
         from aldvae.compression.selection import SELECTIONS
@@ -192,28 +194,41 @@ class RunConfig:
 
     @property
     def asked_metrics(self) -> tuple[str, ...]:
-        """The metrics the rule decides on: without Fréchet distances, the other two."""
+        """The metrics the rule decides on, but for the KL divergence of each dimension."""
+        required = self.make_rule().required_metrics
+        return tuple(metric for metric in METRICS if metric in required)
+
+    @property
+    def _available_metrics(self) -> tuple[str, ...]:
         return tuple(m for m in METRICS if self.fid_features != "none" or not m.startswith("fid_"))
 
-    def make_rule(self) -> PaperRule | RobustRule:
-        """Return the rule this run asks for."""
-        chosen = rule_class(self.rule)
-        known = [f.name for f in fields(chosen)]
-        told = {name: getattr(self, name) for name in known if name != "thresholds"}
-        if "thresholds" in known:
-            told["thresholds"] = {metric: getattr(self, f"threshold_{metric}") for metric in self.asked_metrics}
-        return chosen(**{name: value for name, value in told.items() if value is not None})
+    def make_rule(self) -> BuiltInRule:
+        """Return the rule this run asks for; raises `ConfigError` naming the option that makes no sense."""
+        with arguments_as_options():
+            chosen = rule_class(self.rule)
+            known = [f.name for f in fields(chosen)]
+            told = {name: getattr(self, name) for name in known if name != "thresholds"}
+            if "thresholds" in known:
+                told["thresholds"] = self._thresholds()
+            return chosen(**{name: value for name, value in told.items() if value is not None})
+
+    def _thresholds(self) -> dict[str, float]:
+        thresholds = {metric: getattr(self, f"threshold_{metric}") for metric in self._available_metrics}
+        for metric, threshold in thresholds.items():
+            if math.isnan(threshold):
+                raise ConfigError(f"threshold_{metric}", "must be a number, not nan")
+        return thresholds
 
     def warnings(self) -> list[str]:
         """Return what is allowed but probably not meant."""
         if self.kind != "adaptive":
             return []
-        found = []
-        if self.rule == "robust":
-            return [f"--epochs {self.epochs}: too few for a size to settle"] if self.epochs < 4 * self.patience else []
-        if self.window > self.epochs:
+        found, taken = [], rule_settings(self.rule)
+        if "window" in taken and self.window > self.epochs:
             found.append(f"--window {self.window} is longer than --epochs {self.epochs}: the rule cannot stop")
-        if self.fid_features == "none":
+        elif self.epochs < self.make_rule().min_epochs:
+            found.append(f"--epochs {self.epochs}: too few for a size to settle")
+        if "threshold_fid_gen" in taken and self.fid_features == "none":
             found.append(f"--fid-features none: the rule decides without FID, on {' and '.join(self.asked_metrics)}")
         return found
 
@@ -247,7 +262,7 @@ class RunConfig:
         spoken = {} if self.kind == "adaptive" else {"init_dim": "dims", "seed": "seeds"}
         words = ["aldvae", "grid" if spoken else "adaptive"]
         # What the rule comes with depends on the rule, and the rule on whose data they are: that is always said.
-        usual = {"rule": None, **USUAL.get(self.rule, {})} if self.kind == "adaptive" else {}
+        usual = {"rule": None, **rule_defaults(self.rule)} if self.kind == "adaptive" else {}
         for declared in settings(RunConfig):
             value, default = getattr(self, declared.name), usual.get(declared.name, declared.default)
             if isinstance(value, bool):

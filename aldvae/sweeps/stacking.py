@@ -7,6 +7,7 @@ import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor
 
+from aldvae.compression.rules.registry import rule_class
 from aldvae.config.execution import Execution, Schedule
 from aldvae.config.run_config import RunConfig
 
@@ -74,10 +75,11 @@ def stack_key(config: RunConfig) -> tuple[object, ...] | None:
     """Return what the runs of a stack have in common; None for a run that can only be trained alone.
 
     The models of a stack are padded to one latent size and take their optimiser steps together. Padding would take part
-    in a softmax over the dimensions, frozen layers would be trained, and the robust rule undoes steps of the optimiser
-    for one run alone.
+    in a softmax over the dimensions, frozen layers would be trained, and a rule that undoes a removal takes back
+    optimiser steps of one run alone.
     """
-    alone = config.posterior == "softmax" or config.shrunk_layers == "frozen" or config.rule == "robust"
+    undoes = rule_class(config.rule).can_undo
+    alone = config.posterior == "softmax" or config.shrunk_layers == "frozen" or undoes
     if alone or config.network not in _STACKABLE:
         return None
     return tuple(getattr(config, name) for name in _SHARED_SETTINGS)

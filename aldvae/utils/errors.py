@@ -21,6 +21,17 @@ class ConfigError(AldvaeError, ValueError):
         super().__init__(f"{self.option} {problem}")
 
 
+class ArgumentError(AldvaeError, ValueError):
+    """An invalid argument of a class or function of the library; the command line names the option instead."""
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, argument: str, problem: str) -> None:
+        """Name the `argument` as in Python, and its problem."""
+        self.argument, self.problem = argument, problem
+        super().__init__(f"{argument} {problem}")
+
+
 class BusyError(AldvaeError):
     """Another process is at work on the run."""
 

@@ -1,6 +1,6 @@
-"""Adaptive compression in somebody else's training loop: a convolutional beta-VAE on scikit-learn's digits.
+"""Adaptive compression in a training loop of your own: a convolutional beta-VAE on the digits of scikit-learn.
 
-Run it with `python docs/examples/conv_beta_vae.py`. The three lines that aldvae adds are marked.
+Run it with `python docs/examples/conv_beta_vae.py`. The three statements that aldvae adds are marked 1 to 3.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import aldvae
 
 
 class ConvBetaVAE(nn.Module):
-    """A VAE that knows nothing of aldvae."""
+    """An ordinary VAE, written without aldvae in mind."""
 
     def __init__(self, latent_dim: int) -> None:
-        """Start with `latent_dim` latent neurons."""
+        """Make a model with `latent_dim` latent neurons."""
         super().__init__()
         self.encoder = nn.Sequential(
             nn.Conv2d(1, 16, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU()
@@ -36,7 +36,7 @@ class ConvBetaVAE(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return logits, means, log-variances and samples for images x (B, 1, 8, 8)."""
+        """Return logits (B, 1, 8, 8) and means, log-variances and samples (B, n_z), for images x (B, 1, 8, 8)."""
         features = self.encoder(x).flatten(1)
         mu, log_var = self.mu(features), self.log_var(features)
         z = mu + torch.randn_like(mu) * torch.exp(0.5 * log_var)
@@ -53,7 +53,7 @@ def losses(vae: ConvBetaVAE, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @torch.no_grad()
 def validate(vae: ConvBetaVAE, x: Tensor) -> tuple[float, float]:
-    """Return reconstruction loss and Silhouette score on validation images."""
+    """Return reconstruction loss (nats per image) and Silhouette score on validation images."""
     recon, _, z = losses(vae, x)
     labels = KMeans(10, n_init=1, random_state=0).fit_predict(z.numpy())
     return float(recon), float(silhouette_score(z.numpy(), labels))
@@ -66,8 +66,8 @@ def main(epochs: int = 100, beta: float = 2.0) -> aldvae.Compressor:
     train, validation = images[300:], images[:300]
     vae = ConvBetaVAE(latent_dim=32)
     optimizer = torch.optim.Adam(vae.parameters(), lr=2e-3)
-    rule = aldvae.PaperRule(thresholds={"recon_loss": 0.0, "silhouette": 0.0})  # 1: decide on these two metrics
-    compressor = aldvae.Compressor(  # 2: name the layers around the latent vector
+    rule = aldvae.PaperRule(thresholds={"recon_loss": 0.0, "silhouette": 0.0})  # 1: decide on two metrics
+    compressor = aldvae.Compressor(  # 2: the layers that write and read the latent vector
         heads=[vae.mu, vae.log_var], readers=[vae.decoder[0]], optimizer=optimizer, rule=rule
     )
     for epoch in range(1, epochs + 1):

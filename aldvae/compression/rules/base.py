@@ -1,17 +1,18 @@
-"""What every rule has in common: a pure decision on a history of numbers."""
+"""What a rule is: a pure decision on a history of numbers, and what it declares about itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
 
+# The smallest latent size that any rule and the surgery allow.
 SMALLEST_DIM = 2
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What one epoch looked like: its number (from 1) and the metrics measured at its end."""
+    """One epoch: its number (from 1) and the metrics measured at its end."""
 
     epoch: int
     metrics: Mapping[str, float]
@@ -19,7 +20,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class RuleState:
-    """What a rule remembers: all observations so far and whether it has slowed down."""
+    """The state of `PaperRule`: all observations so far, and whether it has slowed down."""
 
     history: tuple[Observation, ...] = ()
     slow: bool = False
@@ -29,17 +30,17 @@ class RuleState:
 class Decision:
     """What a rule decided at the end of `epoch`, and the slopes (per epoch) it saw.
 
-    With `undo`, the removal on trial is taken back first. `remove` is the number of neurons to remove now, 0 for none;
-    on `trial`, so that a later decision can undo it. With `stop` the size is final after that. `go_on` is the
-    number to remove instead by who does not want to stop. `slowed` marks the one decision that slowed the removal
-    down. A metric whose window was not yet full is absent from `slopes`.
+    With `undo`, the removal on trial is undone first. `remove` is the number of neurons to remove now, 0 for none;
+    with `trial`, a later decision can undo this removal. With `stop` the size is final after that;
+    `remove_if_continuing` is the number to remove instead if the caller ignores the stop. `slowed` marks the one
+    decision that slowed the removal down. A metric whose window was not yet full is absent from `slopes`.
     """
 
     epoch: int
     latent_dim: int
     remove: int = 0
     stop: bool = False
-    go_on: int = 0
+    remove_if_continuing: int = 0
     trial: bool = False
     undo: bool = False
     slowed: bool = False
@@ -51,7 +52,28 @@ State = TypeVar("State")
 
 
 class Rule(Protocol[State]):
-    """A rule is stateless: `adapt` takes a state, some dataclass, and returns the next, so that it can be replayed."""
+    """When to remove latent neurons, how many, and when to stop: all that `Compressor` knows of a rule.
+
+    For a rule of your own, inherit from this class, write `init`, `restore` and `adapt`, and override the declarations
+    that do not hold. A class that has all these members need not inherit. A rule holds no state: `adapt` takes a state,
+    a dataclass of your own, and returns the next one, so that decisions can be replayed and runs resumed.
+    """
+
+    default_select: ClassVar[str] = "random"
+    """Which neurons go if the caller does not say: ``"random"``, ``"kl"`` or ``"last"``."""
+
+    supports_any_select: ClassVar[bool] = True
+    """Whether the caller may choose another selection than `default_select`."""
+
+    supports_no_stop: ClassVar[bool] = True
+    """Whether the caller may ignore a stop; its decision then says how many to remove instead."""
+
+    can_undo: ClassVar[bool] = False
+    """Whether it removes on trial and may undo that.
+
+    Undoing restores the optimiser's state. So the optimiser must be given, must go on holding the layers (they are not
+    frozen), and must train this model alone (the run is not part of a stack).
+    """
 
     def init(self) -> State:
         """Return the state before the first epoch."""
@@ -67,8 +89,36 @@ class Rule(Protocol[State]):
         metrics: Mapping[str, float],
         kl: Sequence[float] | None = None,
     ) -> tuple[State, Decision | None]:
-        """Take in one epoch; return the next state and the decision, None where there is none to take.
+        """Take in one epoch; return the next state and the decision, None if none is due.
 
-        `metrics` are means over validation samples, `kl` the KL divergence of each dimension (n_z,) in nats; empty and
-        None where the epoch was not measured.
+        `epoch` counts from 1. `metrics` are means over validation samples, `kl` the KL divergence of each dimension
+        (n_z,) in nats; empty and None if the epoch was not measured. After a decision with `undo`, `latent_dim` is the
+        size before the removal on trial.
         """
+
+    def with_epochs(self, epochs: int) -> Self:  # noqa: ARG002 - a rule that plans ahead uses it
+        """Return the rule for a training of `epochs` epochs; the same one if their number does not matter to it."""
+        return self
+
+
+# A rule whose state is nobody else's business.
+AnyRule: TypeAlias = Rule[Any]
+
+
+class RegisteredRule(Rule[State], Protocol[State]):
+    """A rule that the command line offers: a frozen dataclass whose fields are settings of a run."""
+
+    limited_by_start: ClassVar[bool]
+    """Whether a stop at the initial size suggests that a larger start finds a larger size."""
+
+    @property
+    def required_metrics(self) -> tuple[str, ...]:
+        """What `adapt` needs at every measured epoch: keys of its `metrics`, and ``"kl"`` for its argument `kl`."""
+
+    @property
+    def min_epochs(self) -> int:
+        """The epochs that training should have at least, so that the rule can stop."""
+
+    @property
+    def shortest_window(self) -> int | None:
+        """The fewest epochs over which it takes a trend, for which two must be measured; None if it takes none."""

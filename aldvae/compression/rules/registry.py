@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeAlias
 
 from aldvae.compression.rules.robust import RobustRule
 from aldvae.compression.rules.slopes import AuthorsRule, PaperRule
-from aldvae.utils.errors import unknown_name
+from aldvae.utils.errors import ArgumentError, unknown
 
-RULES: dict[str, type[PaperRule] | type[RobustRule]] = {
-    "paper": PaperRule,
-    "authors": AuthorsRule,
-    "robust": RobustRule,
-}
-
-# What a rule usually comes with, where that is not the paper's.
-USUAL: dict[str, dict[str, Any]] = {"robust": {"select": "kl", "patience": RobustRule.patience}}
+# Each is a `RegisteredRule`; together they tell mypy which settings there are.
+BuiltInRule: TypeAlias = PaperRule | RobustRule
+RuleClass: TypeAlias = type[PaperRule] | type[RobustRule]
+RULES: dict[str, RuleClass] = {"paper": PaperRule, "authors": AuthorsRule, "robust": RobustRule}
 
 
-def rule_class(name: str) -> type[PaperRule] | type[RobustRule]:
-    """Return the rule called `name` on the command line; raises `ConfigError` with the nearest name."""
+def rule_class(name: str) -> RuleClass:
+    """Return the rule called `name` on the command line; raises `ArgumentError` with the nearest name."""
     if name not in RULES:
-        raise unknown_name("rule", name, list(RULES))
+        raise ArgumentError("rule", unknown(name, list(RULES)))
     return RULES[name]
+
+
+def rule_defaults(name: str) -> dict[str, str | int]:
+    """Return the settings of a run whose defaults depend on its rule; raises as `rule_class` does."""
+    rule = rule_class(name)
+    return {"select": rule.default_select, "patience": rule.patience}

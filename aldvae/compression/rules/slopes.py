@@ -1,14 +1,15 @@
-"""When to remove latent neurons, how many, and when to stop: pure decisions on histories of numbers."""
+"""The rules of the paper and of its authors' code: they decide on the slopes of validation metrics."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, linear_regression
-from typing import Any
+from typing import Any, ClassVar
 
-from aldvae.compression.rules.base import SMALLEST_DIM, Decision, Observation, RuleState
-from aldvae.utils.errors import ConfigError, unknown_name
+from aldvae.compression.rules.base import SMALLEST_DIM, Decision, Observation, RegisteredRule, RuleState
+from aldvae.utils.errors import ArgumentError, unknown
 
 SLOW_DOWN = ("slope", "means")
 STOPPING = ("always", "slow")
@@ -16,26 +17,29 @@ METRICS = ("recon_loss", "silhouette", "fid_recon", "fid_gen")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PaperRule:
+class PaperRule(RegisteredRule[RuleState]):
     """The rule of the paper's text (section 3.3, equations 4 and 5, Algorithm 1).
 
-    Every `patience` epochs: stop if the least-squares slope of every metric over the last `window` epochs is above
-    its threshold; else, from the first time on that the slope of the Silhouette score over the last `slow_window`
-    epochs is above zero, remove `slow_step` neurons instead of `step`. A window that is not yet full decides
-    nothing, removal goes on. Never below `min_dim`.
+    Every `patience` epochs, it stops if the least-squares slope of every metric over the last `window` epochs is above
+    its threshold. Otherwise it removes `step` neurons; it removes `slow_step` from the first decision on at which the
+    slope of the Silhouette score over the last `slow_window` epochs is above zero. As long as a window is not full, its
+    slope decides nothing and removal continues. It never goes below `min_dim`.
 
-    `thresholds` maps each metric that takes part in the stop to the slope, in the metric's unit per epoch, it must
-    exceed. All zero is the paper's rule. A higher one for the Silhouette score favours clustering; lower ones for the
-    others stop before these get worse, and favour reconstruction; ``-inf`` lets a metric pass always. All of these
-    metrics must be given at every epoch.
+    `thresholds` maps each metric that takes part in the stop to the slope, in the metric's unit per epoch, that it must
+    exceed; all of these metrics must be given at every measured epoch. Zero for all is the paper's rule. A higher one
+    for the Silhouette score favours clustering; lower ones for the others stop before these get worse, and favour
+    reconstruction; with ``-inf`` a metric never prevents the stop.
 
-    Two options follow the authors' code instead (see `AuthorsRule`). `slow_down` ``"means"``: slow down where the mean
-    Silhouette score over the last `slow_window` epochs is above that over the `slow_window` before. `stopping`
-    ``"slow"``: stop only after an earlier decision has slowed the removal down, on slopes that leave out the newest
-    epoch, over ``window - 1``.
+    Two arguments choose what the authors' code does instead (see `AuthorsRule`). `slow_down` ``"means"``: slow down if
+    the mean Silhouette score over the last `slow_window` epochs is above that over the `slow_window` epochs before.
+    `stopping` ``"slow"``: stop only after an earlier decision slowed the removal down, on slopes that leave out the
+    newest epoch, over ``window - 1`` epochs.
 
-    Raises `ConfigError` (a `ValueError`) naming the setting that makes no sense.
+    Raises `ArgumentError` (a `ValueError`) for an argument out of range.
     """
+
+    # It goes by the signs of noisy slopes, and may stop at any size.
+    limited_by_start: ClassVar[bool] = False
 
     patience: int = 5
     window: int = 20
@@ -48,38 +52,53 @@ class PaperRule:
     stopping: str = "always"
 
     def __post_init__(self) -> None:
-        """Refuse settings that make no sense."""
-        for option, known in (("slow_down", SLOW_DOWN), ("stopping", STOPPING)):
-            if getattr(self, option) not in known:
-                raise unknown_name(option, getattr(self, option), list(known))
+        """Check the arguments."""
+        for name, choices in (("slow_down", SLOW_DOWN), ("stopping", STOPPING)):
+            if getattr(self, name) not in choices:
+                raise ArgumentError(name, unknown(getattr(self, name), list(choices)))
         smallest = {
             "patience": 1,
-            # A slope takes two epochs, beside one that is left out.
+            # A slope needs two epochs; with `stopping` "slow" a third one is left out.
             "window": 2 + self.window - self.stop_window,
             "slow_window": 2,
             "step": 1,
             "slow_step": 1,
             "min_dim": SMALLEST_DIM,
         }
-        for name, least in smallest.items():
-            if getattr(self, name) < least:
-                raise ConfigError(name, f"must be {least} or more, not {getattr(self, name)}")
-        for name, threshold in self.thresholds.items():
-            if threshold != threshold:
-                raise ConfigError(f"threshold_{name}", "must be a number, not nan")
+        for name, value in smallest.items():
+            if getattr(self, name) < value:
+                raise ArgumentError(name, f"must be {value} or more, not {getattr(self, name)}")
+        for metric, threshold in self.thresholds.items():
+            if math.isnan(threshold):
+                raise ArgumentError("thresholds", f"must hold a number for {metric}, not nan")
 
     @property
     def stop_window(self) -> int:
         """The number of epochs behind the slopes that stop."""
         return self.window - 1 if self.stopping == "slow" else self.window
 
+    @property
+    def required_metrics(self) -> tuple[str, ...]:
+        """The metrics of `thresholds`."""
+        return tuple(self.thresholds)
+
+    @property
+    def min_epochs(self) -> int:
+        """The epochs of a full window."""
+        return self.window
+
+    @property
+    def shortest_window(self) -> int:
+        """The shorter one of the windows that stop and slow down."""
+        return min(self.stop_window, self.slow_window)
+
     def init(self) -> RuleState:
         """Return the state before the first epoch."""
         return RuleState()
 
     def restore(self, stored: Mapping[str, Any]) -> RuleState:
-        """Return the state that `asdict` stored."""
-        return RuleState(tuple(Observation(**seen) for seen in stored["history"]), stored["slow"])
+        """Return the state of which `dataclasses.asdict` made `stored`."""
+        return RuleState(tuple(Observation(**observation) for observation in stored["history"]), stored["slow"])
 
     def adapt(
         self,
@@ -87,22 +106,22 @@ class PaperRule:
         epoch: int,
         latent_dim: int,
         metrics: Mapping[str, float],
-        kl: Sequence[float] | None = None,  # noqa: ARG002 - other rules look at it
+        kl: Sequence[float] | None = None,  # noqa: ARG002 - other rules use it
     ) -> tuple[RuleState, Decision | None]:
-        """Take in `metrics` of `epoch` (counted from 1; none: not measured), decide at every `patience`-th epoch.
+        """Take in one epoch; decide at every `patience`-th. See `Rule.adapt`.
 
-        Raises `KeyError` when only some of the metrics of `thresholds` are given, `ValueError` for NaN.
+        Raises `KeyError` if only some of the metrics of `thresholds` are given, and `ValueError` for NaN.
         """
-        seen = {name: float(metrics[name]) for name in {**self.thresholds, "silhouette": 0} if name in metrics}
-        if wrong := [name for name, value in seen.items() if value != value]:
-            raise ValueError(f"epoch {epoch}: {wrong[0]} is nan, and slopes over it would say nothing")
-        if metrics and (missing := set(self.thresholds) - set(seen)):
+        used = {name: float(metrics[name]) for name in {**self.thresholds, "silhouette": 0} if name in metrics}
+        if invalid := [name for name, value in used.items() if math.isnan(value)]:
+            raise ValueError(f"epoch {epoch}: {invalid[0]} is nan, so its slope cannot be computed")
+        if metrics and (missing := set(self.thresholds) - set(used)):
             raise KeyError(
                 f"the rule decides on {', '.join(self.thresholds)}, but was not given {', '.join(sorted(missing))}; "
                 "give it, or leave it out of the rule's thresholds"
             )
-        if seen:
-            state = replace(state, history=(*state.history, Observation(epoch, seen)))
+        if used:
+            state = replace(state, history=(*state.history, Observation(epoch, used)))
         if epoch % self.patience:
             return state, None
         return self._decide(state, epoch, latent_dim)
@@ -122,9 +141,9 @@ class PaperRule:
         state = replace(state, slow=state.slow or slowed)
         remove = min(self.slow_step if state.slow else self.step, max(latent_dim - self.min_dim, 0))
         reason = self._reason(stop, slowed, remove, slopes, trend)
-        now, go_on = (0, remove) if stop else (remove, 0)
-        told = Decision(epoch, latent_dim, now, stop, go_on, slowed=slowed, slopes=slopes, reason=reason)
-        return state, told
+        now, if_continuing = (0, remove) if stop else (remove, 0)
+        decision = Decision(epoch, latent_dim, now, stop, if_continuing, slowed=slowed, slopes=slopes, reason=reason)
+        return state, decision
 
     def _reason(self, stop: bool, slowed: bool, remove: int, slopes: Mapping[str, float], trend: float | None) -> str:
         if stop:
@@ -137,13 +156,13 @@ class PaperRule:
             return f"the Silhouette score rises by {by} over {self.slow_window}: one step is {remove}"
         if len(slopes) < len(self.thresholds):
             return f"fewer than {self.window} epochs so far"
-        held = [name for name, threshold in self.thresholds.items() if slopes[name] <= threshold]
-        return f"not above threshold: {', '.join(held)}" if held else "above all thresholds, but not yet slowed down"
+        below = [name for name, threshold in self.thresholds.items() if slopes[name] <= threshold]
+        return f"not above threshold: {', '.join(below)}" if below else "above all thresholds, but not yet slowed down"
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuthorsRule(PaperRule):
-    """The rule as the paper's authors coded it, which decides otherwise than their text; see `PaperRule`."""
+    """The rule of the code that the paper's authors published, which differs from their text; see `PaperRule`."""
 
     slow_down: str = "means"
     stopping: str = "slow"
@@ -152,8 +171,8 @@ class AuthorsRule(PaperRule):
 def slope(history: tuple[Observation, ...], metric: str, epoch: int, window: int) -> float | None:
     """Return the least-squares slope (equation 5) of `metric` per epoch over the `window` epochs up to `epoch`.
 
-    None before epoch `window`, and where the metric was measured less than twice in it. Epochs between which nothing
-    was measured count as what they are: the slope is over epochs, not over measurements.
+    None before epoch `window`, and if the metric was measured at fewer than two of these epochs. The slope is per
+    epoch, not per measurement.
     """
     if epoch < window:
         return None
@@ -162,9 +181,9 @@ def slope(history: tuple[Observation, ...], metric: str, epoch: int, window: int
 
 
 def rise(history: tuple[Observation, ...], metric: str, epoch: int, window: int) -> float | None:
-    """Return the mean of `metric` over the `window` epochs up to `epoch`, less that over the `window` before them.
+    """Return the mean of `metric` over the `window` epochs up to `epoch`, minus that over the `window` epochs before.
 
-    None before epoch ``2 * window``, and where the metric was not measured in one of the two.
+    None before epoch ``2 * window``, and if the metric was not measured in one of the two windows.
     """
     if epoch < 2 * window:
         return None
@@ -173,5 +192,5 @@ def rise(history: tuple[Observation, ...], metric: str, epoch: int, window: int)
 
 
 def _measured(history: tuple[Observation, ...], metric: str, epoch: int, window: int) -> dict[int, float]:
-    recent = (seen for seen in history if epoch - window < seen.epoch <= epoch)
-    return {seen.epoch: seen.metrics[metric] for seen in recent if metric in seen.metrics}
+    recent = (observation for observation in history if epoch - window < observation.epoch <= epoch)
+    return {observation.epoch: observation.metrics[metric] for observation in recent if metric in observation.metrics}

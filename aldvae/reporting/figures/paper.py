@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aldvae.analysis.series import Series, first_start, fixed, key, sweep_command, variant
+from aldvae.compression.rules.registry import rule_class
 from aldvae.reporting.figures.style import (
     BLUE,
     COLUMN,
@@ -75,8 +76,8 @@ Columns = Iterable[tuple[Series, Column]]
 def _figure2(adaptive: Sequence[Series], _: Sequence[Series], missing: list[str]) -> Columns:
     """Compressed to the smallest size, with the place where the rule would have stopped."""
     found = [one for one in adaptive if not one.config.stop]
-    # The robust rule has nothing to go on to after its answer.
-    for one in first_start([one for one in adaptive if one.config.stop and one.config.rule != "robust"]):
+    stopping = [one for one in adaptive if one.config.stop and rule_class(one.config.rule).supports_no_stop]
+    for one in first_start(stopping):
         if key(one.config, "seed", "stop") not in {key(other.config, "seed", "stop") for other in found}:
             command = replace(one.config, stop=False, seed=one.seeds[0]).command
             missing.append(f"Figure 2 needs a run without stop: {command}")

@@ -102,7 +102,7 @@ def test_kept_outputs_and_moments_are_untouched(
 
 @settings(deadline=None)
 @given(subset=subsets)
-def test_what_readers_see_of_kept_dimensions_is_unchanged(subset: tuple[int, set[int]]) -> None:
+def test_the_outputs_of_readers_for_kept_dimensions_are_unchanged(subset: tuple[int, set[int]]) -> None:
     size, gone = subset
     keep = [i for i in range(size) if i not in gone]
     torch.manual_seed(0)
@@ -131,7 +131,7 @@ def test_every_parameter_is_in_the_optimiser_and_moves(name: str) -> None:
         assert not torch.equal(parameter, before[key]), key
 
 
-def test_training_goes_on_as_if_the_removed_had_never_been_there() -> None:
+def test_training_continues_as_if_the_removed_neurons_had_never_been_there() -> None:
     """A dimension that reads and writes nothing changes nothing: with and without it, training is the same."""
     torch.manual_seed(0)
     full, x = Toy(5), torch.randn(16, 3)

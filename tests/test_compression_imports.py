@@ -1,0 +1,38 @@
+"""`aldvae.compression` works in somebody else's loop: it loads torch and numpy, and none of our other dependencies."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# What these distributions are imported as.
+IMPORTED_AS = {"pillow": "PIL", "pytorch-fid": "pytorch_fid", "scikit-learn": "sklearn"}
+SCRIPT = """
+import importlib, json, pkgutil, sys
+import torch, numpy
+before = set(sys.modules)
+import aldvae.compression
+for module in pkgutil.walk_packages(aldvae.compression.__path__, "aldvae.compression."):
+    importlib.import_module(module.name)
+print(json.dumps([sorted(before), sorted(sys.modules)]))
+"""
+
+
+def test_compression_loads_torch_and_numpy_alone() -> None:
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, cwd=ROOT)
+    before, after = map(set, json.loads(done.stdout))
+    assert "aldvae.compression.rules.robust" in after
+    assert "aldvae.compression.surgery" in after
+    ours = {module for module in after if module.startswith("aldvae.")}
+    assert {module.split(".")[1] for module in ours} == {"compression", "utils"}
+    added = {module.split(".")[0] for module in after - before} - {"torch", "numpy"}
+    assert added - set(sys.stdlib_module_names) == {"aldvae"}
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {requirement.split(">=")[0] for requirement in listed}
+    modules = {IMPORTED_AS.get(name, name) for name in names} - {"numpy", "torch"}
+    assert len(modules) > 10
+    assert modules & {module.split(".")[0] for module in after} == set()
