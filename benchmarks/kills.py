@@ -80,8 +80,8 @@ def contents(results_dir: Path) -> dict[str, bytes]:
     found = {}
     for run in sorted(results_dir.iterdir()):
         summary = json.loads((run / "summary.json").read_text())
-        kept = {name: value for name, value in summary.items() if not name.endswith("_seconds")}
-        found[f"{run.name}/summary.json"] = json.dumps(kept).encode()
+        compared = {name: value for name, value in summary.items() if not name.endswith("_seconds")}
+        found[f"{run.name}/summary.json"] = json.dumps(compared).encode()
         found |= {f"{run.name}/{name}": (run / name).read_bytes() for name in TABLES}
     return found
 

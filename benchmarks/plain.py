@@ -42,8 +42,8 @@ def conv() -> PlainVAE:
     down = [layer for i in (3, 32, 32, 32) for layer in (nn.Conv2d(i, 32, 4, stride=2, padding=1), nn.SiLU())]
     up = [layer for o in (32, 32, 32, 3) for layer in (nn.ReLU(), nn.ConvTranspose2d(32, o, 4, stride=2, padding=1))]
     dense = nn.Flatten(), nn.Linear(512, 256), nn.SiLU(), nn.Linear(256, 256), nn.SiLU()
-    spread = nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 512), nn.Unflatten(1, (32, 4, 4))
-    return PlainVAE(nn.Sequential(*down, *dense), nn.Sequential(*spread, *up), 256)
+    project = nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 512), nn.Unflatten(1, (32, 4, 4))
+    return PlainVAE(nn.Sequential(*down, *dense), nn.Sequential(*project, *up), 256)
 
 
 def plain_epoch(make: Callable[[], PlainVAE], images: Tensor) -> None:
@@ -78,12 +78,12 @@ def convolution(inputs: int, outputs: int, side: int, transposed: bool = False, 
     order = torch.channels_last
     x = torch.randn(BATCH, inputs, side, side).to(memory_format=order)
     w = torch.randn(*((inputs, outputs) if transposed else (outputs, inputs)), 4, 4).to(memory_format=order)
-    how = (2, 2), (1, 1), (1, 1), transposed, (0, 0), 1
-    g = torch.randn_like(torch.convolution(x, w, None, *how))
+    options = (2, 2), (1, 1), (1, 1), transposed, (0, 0), 1
+    g = torch.randn_like(torch.convolution(x, w, None, *options))
 
     def work() -> None:
-        torch.convolution(x, w, None, *how)
-        torch.ops.aten.convolution_backward(g, x, w, None, *how, (not first, True, False))
+        torch.convolution(x, w, None, *options)
+        torch.ops.aten.convolution_backward(g, x, w, None, *options, (not first, True, False))
 
     return work
 

@@ -36,13 +36,13 @@ def main() -> None:
             (target / "config.json").write_text(json.dumps({"settings": copy.to_json(), "inputs": {}}))
         begin = time.monotonic()
         command = [sys.executable, "-m", "aldvae", "plot", str(Path(root) / "many")]
-        told = subprocess.run(command, check=True, capture_output=True, text=True)
+        completed = subprocess.run(command, check=True, capture_output=True, text=True)
         seconds = time.monotonic() - begin
         begin = time.monotonic()
         for table in (Path(root) / "many").glob("*/*.csv"):
             pd.read_csv(table)
         reading = time.monotonic() - begin
-    print(f"{RUNS} runs of {config.epochs} epochs: {len(told.stdout.splitlines())} files in {seconds:.1f} s")
+    print(f"{RUNS} runs of {config.epochs} epochs: {len(completed.stdout.splitlines())} files in {seconds:.1f} s")
     print(f"roofline: reading the tables alone in {reading:.1f} s; {machine()}")
 
 

@@ -49,11 +49,11 @@ def overhead(runs: int) -> None:
             time.sleep(0.05)
         assert first is not None
         seconds = time.monotonic() - first
-        worked = sum(told["train_seconds"] + told["metrics_seconds"] for told in summaries(results_dir / "runs"))
-    print(f"{runs} runs: {seconds:.1f} s from the first run's end, of which {worked:.1f} s training and metrics")
-    print(f"overhead: {(seconds - worked * (runs - 1) / runs) / (runs - 1):.3f} s a run")
-    for share in (0.1, 0.5, 0.95):
-        print(f"driver after {share:.0%}: {next(size for done, size in memory if done >= share * runs):.1f} MB")
+        compute_seconds = sum(s["train_seconds"] + s["metrics_seconds"] for s in summaries(results_dir / "runs"))
+    print(f"{runs} runs: {seconds:.1f} s from the first run's end, {compute_seconds:.1f} s of it training and metrics")
+    print(f"overhead: {(seconds - compute_seconds * (runs - 1) / runs) / (runs - 1):.3f} s a run")
+    for fraction in (0.1, 0.5, 0.95):
+        print(f"driver after {fraction:.0%}: {next(size for done, size in memory if done >= fraction * runs):.1f} MB")
     print(f"roofline: nothing but training and metrics would be 0 s a run; {machine()}")
 
 

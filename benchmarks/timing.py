@@ -37,8 +37,8 @@ def roofline(seconds: Mapping[str, float], way: str, floor: str) -> None:
 
 def machine() -> str:
     """Describe what ran this and when; busy is a load above the one of this process."""
-    told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    name = re.search(r"model name\s*: (.*)", told)
+    cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name = re.search(r"model name\s*: (.*)", cpuinfo)
     load = os.getloadavg()[0]
     busy = f", busy: load {load:.1f}" if load > 2 else ""
     return f"on {date.today()}, {os.cpu_count()} cores of {name[1] if name else 'an unknown processor'}{busy}"

@@ -15,7 +15,7 @@ from timing import medians, report, roofline
 
 from aldvae.config.execution import Execution
 from aldvae.config.resolve import resolve
-from aldvae.data.dataset import inputs
+from aldvae.data.dataset import to_float
 from aldvae.training.inputs import Shelf, load_data
 from aldvae.training.trainer import Trainer
 from aldvae.utils.devices import cpu_settings
@@ -36,7 +36,7 @@ def main() -> None:
     config = resolve("adaptive", arguments.case, limit=limit, fid_features="none", init_dim=100)
     with cpu_settings(arguments.threads):
         data = load_data(config, Execution(), Shelf())
-        images, step = inputs(data.train.x), work()
+        images, step = to_float(data.train.x), work()
         trainer, half = (
             Trainer(replace(config, precision=precision), data, torch.device("cpu"))
             for precision in ("float32", "bfloat16")

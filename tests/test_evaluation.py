@@ -18,7 +18,7 @@ from aldvae.metrics.clustering import agreement, find_clusters, silhouette
 from aldvae.metrics.evaluation import Evaluator, check_samples
 from aldvae.metrics.features import Features
 from aldvae.metrics.frechet import Statistics, cached_statistics, statistics
-from aldvae.metrics.latent import active_units, kinds_of_dimensions
+from aldvae.metrics.latent import active_units, count_dimension_usage
 from aldvae.models.build import build_vae
 from aldvae.models.vae import VAE
 from aldvae.utils.errors import ConfigError, DivergedError
@@ -28,8 +28,8 @@ CPU = torch.device("cpu")
 
 
 def evaluator(features: Features | None = None, **changes: Any) -> Evaluator:
-    given = {"fid_features": "none", "fid_samples": 100, "silhouette_samples": 100, **changes}
-    return Evaluator(resolve("fixed", "digits", **given), digits().validation, features, Path(), CPU)
+    settings = {"fid_features": "none", "fid_samples": 100, "silhouette_samples": 100, **changes}
+    return Evaluator(resolve("fixed", "digits", **settings), digits().validation, features, Path(), CPU)
 
 
 def small_vae() -> VAE:
@@ -82,7 +82,7 @@ def test_kinds_of_dimensions_count_who_uses_them() -> None:
     log_var = torch.zeros(100, 3)
     log_var[:, 0] = -3
     log_var[:30, 1] = -3
-    assert kinds_of_dimensions(log_var) == {"dims_active": 1, "dims_mixed": 1, "dims_passive": 1}
+    assert count_dimension_usage(log_var) == {"dims_active": 1, "dims_mixed": 1, "dims_passive": 1}
 
 
 def test_groups_may_be_the_classes_and_points_the_means() -> None:

@@ -25,7 +25,7 @@ RANDOM = np.random.default_rng(0)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Thirty RGB pictures of 20 x 16 in two class folders."""
+    """Thirty RGB images of 20 x 16 in two class folders."""
     for name in ("cats", "dogs"):
         (tmp_path / "pets" / name).mkdir(parents=True)
         for number in range(15):
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "pets"
 
 
-def read(path: Path, cache: Path, resize: int | None = None) -> Any:
+def load(path: Path, cache: Path, resize: int | None = None) -> Any:
     own.load.cache_clear()
     return own.load(path, resize, cache)
 
@@ -45,31 +45,31 @@ def save(path: Path, **arrays: np.ndarray) -> Path:
 
 
 def test_class_folders_give_labels_and_flat_folders_none(folder: Path, tmp_path: Path) -> None:
-    samples = read(folder, tmp_path / "cache")
+    samples = load(folder, tmp_path / "cache")
     assert samples.shape == (3, 16, 20)
     assert samples.classes == ("cats", "dogs")
     assert samples.labels.tolist() == [0] * 15 + [1] * 15
     first = np.asarray(Image.open(folder / "cats" / "0.png"))
     assert np.array_equal(samples.x[0].permute(1, 2, 0).numpy(), first)
-    flat = read(folder / "cats", tmp_path / "cache")
+    flat = load(folder / "cats", tmp_path / "cache")
     assert (len(flat), flat.labels, flat.classes) == (15, None, ())
 
 
 def test_a_second_reading_comes_from_the_cache_until_a_file_changes(folder: Path, tmp_path: Path) -> None:
-    first = read(folder, tmp_path / "cache")
+    first = load(folder, tmp_path / "cache")
     (cached,) = (tmp_path / "cache").rglob("*.safetensors")
-    assert torch.equal(read(folder, tmp_path / "cache").x, first.x)
+    assert torch.equal(load(folder, tmp_path / "cache").x, first.x)
     assert list((tmp_path / "cache").rglob("*.safetensors")) == [cached]
     Image.new("RGB", (20, 16)).save(folder / "cats" / "0.png")
-    assert int(read(folder, tmp_path / "cache").x[0].sum()) == 0
+    assert int(load(folder, tmp_path / "cache").x[0].sum()) == 0
 
 
 def test_gray_pictures_have_one_channel_and_are_resized_only_when_asked_to(tmp_path: Path) -> None:
     for number, size in enumerate([(20, 20), (30, 30)]):
         Image.new("L", size, 100).save(tmp_path / f"{number}.png")
     with pytest.raises(ConfigError, match=r"1\.png is 30 x 30 where 0\.png is 20 x 20; use --resize"):
-        read(tmp_path, tmp_path / ".cache")
-    assert read(tmp_path, tmp_path / ".cache", resize=16).shape == (1, 16, 16)
+        load(tmp_path, tmp_path / ".cache")
+    assert load(tmp_path, tmp_path / ".cache", resize=16).shape == (1, 16, 16)
 
 
 def test_damaged_and_foreign_files_are_named(folder: Path, tmp_path: Path) -> None:
@@ -77,23 +77,23 @@ def test_damaged_and_foreign_files_are_named(folder: Path, tmp_path: Path) -> No
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
     with pytest.raises(ConfigError, match=r"dogs/3\.png is damaged or truncated"):
-        read(folder, tmp_path / "cache")
+        load(folder, tmp_path / "cache")
     file.write_bytes(content)
     (folder / "cats" / "notes.txt").write_text("meow")
-    with pytest.raises(ConfigError, match=r"cats/notes\.txt is not a picture"):
-        read(folder, tmp_path / "cache")
+    with pytest.raises(ConfigError, match=r"cats/notes\.txt is not an image"):
+        load(folder, tmp_path / "cache")
     (folder / "cats" / "notes.txt").rename(folder / "notes.txt")
     with pytest.raises(ConfigError, match=r"both class folders and files such as notes\.txt"):
-        read(folder, tmp_path / "cache")
+        load(folder, tmp_path / "cache")
 
 
 def test_empty_folders(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match="holds no pictures"):
-        read(tmp_path / "empty", tmp_path / "cache")
+    with pytest.raises(ConfigError, match="holds no images"):
+        load(tmp_path / "empty", tmp_path / "cache")
     (folder / "eels").mkdir()
     with pytest.raises(ConfigError, match="class folder eels is empty"):
-        read(folder, tmp_path / "cache")
+        load(folder, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
@@ -103,14 +103,14 @@ def test_empty_folders(folder: Path, tmp_path: Path) -> None:
 def test_array_shapes(tmp_path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     x = RANDOM.random(shape).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
-    samples = read(tmp_path / "x.npy", tmp_path)
+    samples = load(tmp_path / "x.npy", tmp_path)
     assert samples.shape == expected
     assert np.array_equal(samples.x[3].numpy(), np.moveaxis(x[3].reshape(*expected[1:], -1), -1, 0).reshape(expected))
 
 
 def test_labels_may_be_any_whole_numbers(tmp_path: Path) -> None:
     path = save(tmp_path / "a.npz", x=RANDOM.random((4, 3)), labels=np.array([7, -1, 7, 30]))
-    samples = read(path, tmp_path)
+    samples = load(path, tmp_path)
     assert samples.labels.tolist() == [1, 0, 1, 2]
     assert samples.classes == ("-1", "7", "30")
 
@@ -133,7 +133,7 @@ def test_labels_may_be_any_whole_numbers(tmp_path: Path) -> None:
 )
 def test_arrays_that_make_no_sense(tmp_path: Path, arrays: dict[str, np.ndarray], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
-        read(save(tmp_path / "bad.npz", **arrays), tmp_path)
+        load(save(tmp_path / "bad.npz", **arrays), tmp_path)
 
 
 def test_python_objects_are_never_loaded(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_python_objects_are_never_loaded(tmp_path: Path) -> None:
     np.savez(tmp_path / "bomb.npz", x=np.array([Bomb()], dtype=object))
     for name in ("bomb.npy", "bomb.npz"):
         with pytest.raises(ConfigError, match="never loaded"):
-            read(tmp_path / name, tmp_path)
+            load(tmp_path / name, tmp_path)
     assert not (tmp_path / "executed").exists()
 
 
@@ -158,7 +158,7 @@ def test_a_damaged_array_never_shows_how_numpy_fails(tmp_path: Path, compressed:
         damaged[position] ^= 0xFF
         (tmp_path / "b.npz").write_bytes(damaged)
         with suppress(ConfigError):
-            read(tmp_path / "b.npz", tmp_path)
+            load(tmp_path / "b.npz", tmp_path)
 
 
 def test_large_numbers_keep_their_digits(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_truncated_arrays(tmp_path: Path) -> None:
     path = save(tmp_path / "a.npz", x=np.zeros((50, 50)))
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(ConfigError, match="is damaged"):
-        read(path, tmp_path)
+        load(path, tmp_path)
 
 
 @pytest.mark.parametrize("header", [True, False])
@@ -183,7 +183,7 @@ def test_truncated_arrays(tmp_path: Path) -> None:
 def test_tables_of_vectors(tmp_path: Path, header: bool, names: list[Any]) -> None:
     frame = pd.DataFrame(RANDOM.random((12, 3)), columns=names)
     frame.to_csv(tmp_path / "t.csv", index=False, header=header)
-    samples = read(tmp_path / "t.csv", tmp_path)
+    samples = load(tmp_path / "t.csv", tmp_path)
     np.testing.assert_allclose(samples.x.numpy(), frame.to_numpy(), rtol=1e-6)
 
 
@@ -191,10 +191,10 @@ def test_parquet(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     frame = pd.DataFrame(RANDOM.random((12, 3)), columns=["a", "b", "c"])
     frame.to_parquet(tmp_path / "t.parquet")
-    np.testing.assert_allclose(read(tmp_path / "t.parquet", tmp_path).x.numpy(), frame.to_numpy(), rtol=1e-6)
+    np.testing.assert_allclose(load(tmp_path / "t.parquet", tmp_path).x.numpy(), frame.to_numpy(), rtol=1e-6)
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
     with pytest.raises(ConfigError, match="cannot be read as a table"):
-        read(tmp_path / "t.parquet", tmp_path)
+        load(tmp_path / "t.parquet", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_parquet(tmp_path: Path) -> None:
 def test_tables_that_make_no_sense(tmp_path: Path, text: str, problem: str) -> None:
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(ConfigError, match=problem):
-        read(tmp_path / "t.csv", tmp_path)
+        load(tmp_path / "t.csv", tmp_path)
 
 
 def test_vectors_are_standardised_by_the_training_samples(tmp_path: Path) -> None:
@@ -275,29 +275,37 @@ def test_what_needs_labels_or_pictures_says_so(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", RANDOM.random((300, 12)))
     np.save(tmp_path / "p.npy", RANDOM.random((300, 16, 16)))
     cases = [
-        ("v.npy", "classifier", "classifier looks at gray or RGB pictures, and v.npy holds vectors; use pca"),
-        ("v.npy", "inception", "inception looks at gray or RGB pictures"),
+        ("v.npy", "classifier", "classifier looks at gray or RGB images, and v.npy holds vectors; use pca"),
+        ("v.npy", "inception", "inception looks at gray or RGB images"),
         ("p.npy", "classifier", "classifier needs labels of two classes or more, and p.npy has no labelled classes"),
     ]
     for name, features, problem in cases:
         path = tmp_path / name
-        given: dict[str, Any] = {"clusters": 3, "fid_features": features, "fid_samples": 20, "silhouette_samples": 20}
+        settings: dict[str, Any] = {
+            "clusters": 3,
+            "fid_features": features,
+            "fid_samples": 20,
+            "silhouette_samples": 20,
+        }
         with pytest.raises(ConfigError, match=problem):
-            run(resolve("adaptive", str(path), **given), Execution(own_data=own_data(str(path)), results_dir=tmp_path))
+            run(
+                resolve("adaptive", str(path), **settings),
+                Execution(own_data=own_data(str(path)), results_dir=tmp_path),
+            )
 
 
-@pytest.mark.parametrize("kind", ["vectors", "pictures", "flat pictures", "video"])
+@pytest.mark.parametrize("kind", ["vectors", "images", "flat images", "video"])
 def test_a_run_on_data_of_ones_own(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "mine.npz"
     digits = load_digits()
     x = {
         "vectors": RANDOM.normal(size=(300, 3)) @ RANDOM.normal(size=(3, 12)) + 0.1 * RANDOM.normal(size=(300, 12)),
-        "pictures": np.repeat(np.repeat(digits.images[:300] / 16, 2, 1), 2, 2)[..., None].repeat(3, -1),
-        "flat pictures": digits.images[:300] / 16,
+        "images": np.repeat(np.repeat(digits.images[:300] / 16, 2, 1), 2, 2)[..., None].repeat(3, -1),
+        "flat images": digits.images[:300] / 16,
         "video": np.stack([digits.images[i : i + 300] / 16 for i in range(4)], axis=1)[..., None],
     }[kind]
     save(path, x=x, labels=digits.target[:300])
-    given: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "epochs": 4,
         "init_dim": 8,
         "rule": "paper",
@@ -306,9 +314,9 @@ def test_a_run_on_data_of_ones_own(tmp_path: Path, kind: str) -> None:
         "fid_samples": 60,
         "silhouette_samples": 60,
     }
-    given |= {"validation": 0.2} | ({"channels": 8, "network": "video"} if kind == "video" else {})
+    settings |= {"validation": 0.2} | ({"channels": 8, "network": "video"} if kind == "video" else {})
     execution = Execution(results_dir=tmp_path / "runs", own_data=own_data(str(path)))
-    outcome = run(resolve("adaptive", str(path), execution, **given), execution)
+    outcome = run(resolve("adaptive", str(path), execution, **settings), execution)
     metrics = pd.read_csv(outcome.path / "metrics.csv")
     assert metrics["recon_loss"].iloc[-1] < metrics["recon_loss"].iloc[0]
     assert set(metrics["fid_features"]) == {"pca"}

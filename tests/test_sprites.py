@@ -208,16 +208,16 @@ def test_sheets_of_too_many_colours_are_refused(synthetic: Path, tmp_path: Path)
 
 
 def test_cache_gives_back_what_it_was_given(tmp_path: Path) -> None:
-    given = (np.arange(65536).astype(np.uint8).reshape(2, 8, 64, 64), np.eye(3, dtype=np.uint8), np.array([4, 7]))
+    original = (np.arange(65536).astype(np.uint8).reshape(2, 8, 64, 64), np.eye(3, dtype=np.uint8), np.array([4, 7]))
     path = tmp_path / "samples" / "sprites.npz"
     assert read_cache(path) is None
-    write_cache(path, *given)
+    write_cache(path, *original)
     assert list(path.parent.iterdir()) == [path]
     restored = read_cache(path)
     assert restored is not None
-    for array, original in zip(restored, given, strict=True):
-        assert array.dtype == original.dtype
-        np.testing.assert_array_equal(array, original)
+    for array, expected in zip(restored, original, strict=True):
+        assert array.dtype == expected.dtype
+        np.testing.assert_array_equal(array, expected)
 
 
 def test_a_damaged_cache_is_none(tmp_path: Path) -> None:

@@ -32,9 +32,9 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def trainers(batch_size: int, **given: Any) -> list[Trainer]:
+def trainers(batch_size: int, **changes: Any) -> list[Trainer]:
     """Two of different sizes, after their first epoch, in which optimisers make their state."""
-    settings = {**TINY, "batch_size": batch_size, "fid_features": "none", **given}
+    settings = {**TINY, "batch_size": batch_size, "fid_features": "none", **changes}
     configs = [resolve("adaptive", "digits", **{**settings, "init_dim": size}) for size in (14, 9)]
     made = [Trainer(config, digits(200), torch.device("cpu")) for config in configs]
     train_together(made, 1)
@@ -57,9 +57,9 @@ def test_what_waits_is_counted() -> None:
     assert waits(lambda: x.index_select(0, x.argsort())) == 0
 
 
-@pytest.mark.parametrize("given", [{}, {"likelihood": "gaussian", "precision": "bfloat16"}])
-def test_an_epoch_waits_once_however_many_steps_it_has(given: dict[str, Any]) -> None:
+@pytest.mark.parametrize("changes", [{}, {"likelihood": "gaussian", "precision": "bfloat16"}])
+def test_an_epoch_waits_once_however_many_steps_it_has(changes: dict[str, Any]) -> None:
     for batch_size in (10, 100):
-        pair = trainers(batch_size, **given)
+        pair = trainers(batch_size, **changes)
         assert waits(lambda pair=pair: pair[0].train_epoch(2)) == 1  # type: ignore[misc]
         assert waits(lambda pair=pair: train_together(pair, 3)) <= 2  # type: ignore[misc]

@@ -36,8 +36,8 @@ def test_kl_is_that_of_torch_distributions() -> None:
 
 
 @given(st.lists(st.lists(st.floats(-10, 10), min_size=4, max_size=4), min_size=1, max_size=5))
-def test_the_scales_of_a_softmax_posterior_are_its_softmax(written: list[list[float]]) -> None:
-    scores = torch.tensor(written)
+def test_the_scales_of_a_softmax_posterior_are_its_softmax(head_output: list[list[float]]) -> None:
+    scores = torch.tensor(head_output)
     mu, scale = scores.flip(1), scores.softmax(1)
     log_var = softmax(scores)
     torch.testing.assert_close(torch.exp(0.5 * log_var).sum(1), torch.ones(len(scores)))
@@ -94,7 +94,7 @@ def test_the_eurosat_network_is_the_papers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "shape", "given", "option"),
+    ("network", "shape", "widths", "option"),
     [
         ("conv", (1, 8, 8), {}, "--network"),
         ("conv", (12,), {}, "--network"),
@@ -103,10 +103,10 @@ def test_the_eurosat_network_is_the_papers() -> None:
     ],
 )
 def test_what_a_network_cannot_take_names_the_option(
-    network: str, shape: tuple[int, ...], given: dict[str, int], option: str
+    network: str, shape: tuple[int, ...], widths: dict[str, int], option: str
 ) -> None:
     with pytest.raises(ConfigError, match=option):
-        build_vae(shape, 4, network=network, **given)  # type: ignore[arg-type]
+        build_vae(shape, 4, network=network, **widths)  # type: ignore[arg-type]
 
 
 def test_the_mnist_network_is_the_papers() -> None:

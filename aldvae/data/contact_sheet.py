@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from aldvae.data.dataset import Samples, inputs
+from aldvae.data.dataset import Samples, to_float
 from aldvae.utils.files import write_figure
 
 _COLUMNS = 10
@@ -40,8 +40,8 @@ def _by_class(samples: Samples) -> list[Tensor]:
 
 def _row(samples: Samples, index: Tensor) -> np.ndarray:
     """Return the samples at `index` side by side: (H, n * W, C) in [0, 1]."""
-    pictures = inputs(samples.take(index).x)
+    images = to_float(samples.take(index).x)
     if samples.is_video:
-        pictures = pictures.movedim(2, 1).flatten(0, 1)
-    row: np.ndarray = np.concatenate(list(pictures.movedim(1, -1).numpy()), axis=1)
+        images = images.movedim(2, 1).flatten(0, 1)
+    row: np.ndarray = np.concatenate(list(images.movedim(1, -1).numpy()), axis=1)
     return row

@@ -21,7 +21,7 @@ _ORDER_SEED = 0
 class Samples:
     """Samples and, where they have any, their classes `labels` (N,), 0 to len(classes) - 1.
 
-    `x` holds pictures (N, C, H, W) or video (N, C, T, H, W), as uint8 with 0..255 for [0, 1] or as float32 in [0, 1];
+    `x` holds images (N, C, H, W) or video (N, C, T, H, W), as uint8 with 0..255 for [0, 1] or as float32 in [0, 1];
     or vectors (N, D), float32 once they are standardised and float64 before.
     """
 
@@ -40,7 +40,7 @@ class Samples:
 
     @property
     def is_vectors(self) -> bool:
-        """Whether the samples are vectors rather than pictures or video."""
+        """Whether the samples are vectors rather than images or video."""
         return self.x.ndim == 2
 
     @property
@@ -48,10 +48,10 @@ class Samples:
         """Whether the samples are sequences of frames."""
         return self.x.ndim == 5
 
-    def take(self, index: Tensor | np.ndarray) -> Samples:
-        """Return the samples at `index`, in that order."""
-        chosen = torch.as_tensor(index)
-        return replace(self, x=self.x[chosen], labels=None if self.labels is None else self.labels[chosen])
+    def take(self, positions: Tensor | np.ndarray) -> Samples:
+        """Return the samples at `positions`, in that order."""
+        index = torch.as_tensor(positions)
+        return replace(self, x=self.x[index], labels=None if self.labels is None else self.labels[index])
 
     @cached_property
     def _copies(self) -> dict[torch.device, Tensor]:
@@ -73,7 +73,7 @@ class Samples:
         return digest.hexdigest()[:16]
 
 
-def inputs(x: Tensor) -> Tensor:
+def to_float(x: Tensor) -> Tensor:
     """Return stored samples as a network takes them: uint8 0..255 as float32 in [0, 1], float32 as it is."""
     return x.float() / 255 if x.dtype == torch.uint8 else x
 
@@ -102,11 +102,11 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of all samples and labels and of how they are cut."""
-        both = self.train.fingerprint + self.validation.fingerprint
-        return hashlib.sha256(both.encode()).hexdigest()[:16]
+        fingerprints = self.train.fingerprint + self.validation.fingerprint
+        return hashlib.sha256(fingerprints.encode()).hexdigest()[:16]
 
 
-def cut(name: str, samples: Samples, validation: float, limit: int | None) -> Dataset:
+def split(name: str, samples: Samples, validation: float, limit: int | None) -> Dataset:
     """Take `limit` of the samples (None: all), hold out the fraction `validation` of them.
 
     The choice is the same each time. Raises `ConfigError` for a limit that leaves no sample to train or validate on,
@@ -122,10 +122,10 @@ def cut(name: str, samples: Samples, validation: float, limit: int | None) -> Da
         option = "validation" if limit is None else "limit"
         raise ConfigError(option, f"{len(order)} samples cannot be cut into training and {validation:.0%} validation")
     dataset = Dataset(name, samples.take(order[held_out:]), samples.take(order[:held_out]))
-    return _standardised(dataset) if samples.is_vectors else dataset
+    return _standardise(dataset) if samples.is_vectors else dataset
 
 
-def _standardised(dataset: Dataset) -> Dataset:
+def _standardise(dataset: Dataset) -> Dataset:
     mean, scale = dataset.train.x.double().mean(0), dataset.train.x.double().std(0)
     if not bool(scale.isfinite().all() and mean.isfinite().all()):
         raise ConfigError("dataset", f"{dataset.name} holds numbers too large to standardise; scale them")
@@ -139,7 +139,7 @@ def _standardised(dataset: Dataset) -> Dataset:
     return Dataset(dataset.name, train, validation, Standardisation(mean.float(), scale.float()))
 
 
-def frames(samples: Tensor) -> Tensor:
+def select_frames(samples: Tensor) -> Tensor:
     """Return video (N, C, T, H, W) as one frame of each, the i-th of T in turn: (N, C, H, W); the rest as it is."""
     if samples.ndim != 5:
         return samples

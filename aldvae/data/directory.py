@@ -10,19 +10,19 @@ from pathlib import Path
 from aldvae.utils.errors import ConfigError
 
 
-def data_directory(given: Path | None, cache_dir: Path) -> Path:
-    """Return the folder to look in; without one `given`, our own below `cache_dir`, made when it is first needed.
+def data_directory(data_dir: Path | None, cache_dir: Path) -> Path:
+    """Return the folder to look in; without one `data_dir`, our own below `cache_dir`, made when it is first needed.
 
     Raises `ConfigError` where the given one does not exist: a slip of the pen should not start a download.
     """
-    if given is None:
+    if data_dir is None:
         directory = cache_dir / "data"
         directory.mkdir(parents=True, exist_ok=True)
         return directory
-    if not given.is_dir():
-        what = "is not a folder" if given.exists() else "does not exist; make it to have data downloaded there"
-        raise ConfigError("data_dir", f"{given} {what}")
-    return given
+    if not data_dir.is_dir():
+        problem = "is not a folder" if data_dir.exists() else "does not exist; make it to have data downloaded there"
+        raise ConfigError("data_dir", f"{data_dir} {problem}")
+    return data_dir
 
 
 def download_into(directory: Path, folder: str, download: Callable[[str], object]) -> None:

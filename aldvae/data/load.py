@@ -1,14 +1,12 @@
-"""Data by name or of the user's own, loaded and cut into training and validation samples."""
+"""Data by name or of the user's own, loaded and split into training and validation samples."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from aldvae.data.dataset import Dataset, Samples, cut, inputs
+from aldvae.data.dataset import Dataset, split
 from aldvae.data.sources import SOURCES
 from aldvae.utils.errors import ConfigError
-
-__all__ = ["SOURCES", "Dataset", "Samples", "inputs", "load_dataset"]
 
 
 def load_dataset(
@@ -33,7 +31,7 @@ def load_dataset(
 
         samples = own.load(own_data, resize, cache_dir)
     elif resize is not None:
-        raise ConfigError("resize", f"is for folders of pictures of your own; {name} has one size")
+        raise ConfigError("resize", f"is for folders of images of your own; {name} has one size")
     else:
         samples = SOURCES[name].load(data_dir, cache_dir)
-    return cut(name, samples, validation, limit)
+    return split(name, samples, validation, limit)

@@ -1,4 +1,4 @@
-"""The user's own data: a folder of pictures, an array file, or a table of vectors. Nothing in it is ever executed."""
+"""The user's own data: a folder of images, an array file, or a table of vectors. Nothing in it is ever executed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from aldvae.data.cache import cached, files_key
 from aldvae.data.dataset import Samples
-from aldvae.data.image_files import read_pictures
+from aldvae.data.image_files import read_images
 from aldvae.utils.errors import ConfigError
 
 
@@ -19,7 +19,7 @@ from aldvae.utils.errors import ConfigError
 def load(path: Path, resize: int | None, cache_dir: Path) -> Samples:
     """Return the samples in `path`.
 
-    A folder holds pictures, flat or in class folders; an ``.npz`` holds ``x`` and perhaps integer ``labels``, an
+    A folder holds images, flat or in class folders; an ``.npz`` holds ``x`` and perhaps integer ``labels``, an
     ``.npy`` ``x`` alone; a ``.csv`` or ``.parquet`` holds one vector a row. ``x`` is N x D (vectors), N x H x W (gray),
     N x H x W x C (colour) or N x T x H x W x C (video). Raises `ConfigError` naming the file and what is wrong with it.
     """
@@ -35,10 +35,10 @@ def _read(path: Path, resize: int | None, cache_dir: Path) -> Samples:
     if path.is_dir():
         return _folder(path, resize, cache_dir)
     if resize is not None:
-        raise ConfigError("resize", f"is for folders of pictures, and {path} is a file")
+        raise ConfigError("resize", f"is for folders of images, and {path} is a file")
     readers = {".npz": _arrays, ".npy": _arrays, ".csv": _table, ".parquet": _table}
     if path.suffix not in readers:
-        raise ConfigError("dataset", f"{path} is neither a folder of pictures nor one of {', '.join(readers)}")
+        raise ConfigError("dataset", f"{path} is neither a folder of images nor one of {', '.join(readers)}")
     return readers[path.suffix](path)
 
 
@@ -55,10 +55,10 @@ def _folder(root: Path, resize: int | None, cache_dir: Path) -> Samples:
         if empty := [folder.name for folder, group in zip(folders, inside, strict=True) if not group]:
             raise ConfigError("dataset", f"{root}: the class folder {empty[0]} is empty; remove it")
     if not files:
-        raise ConfigError("dataset", f"{root} holds no pictures")
+        raise ConfigError("dataset", f"{root} holds no images")
     classes = tuple(folder.name for folder in folders)
     key = f"own-{files_key(root, files, resize)}"
-    return cached(cache_dir, key, lambda: read_pictures(files, "dataset", labels, classes, resize))
+    return cached(cache_dir, key, lambda: read_images(files, "dataset", labels, classes, resize))
 
 
 def _arrays(path: Path) -> Samples:
@@ -93,19 +93,17 @@ def _samples(path: Path, x: np.ndarray) -> Samples:
 
 
 def _pixels(path: Path, x: np.ndarray) -> np.ndarray:
-    """Return pictures as uint8 in 0..255 or float32 in [0, 1]; other ranges could mean anything and are refused."""
+    """Return images as uint8 in 0..255 or float32 in [0, 1]; other ranges could mean anything and are refused."""
     if x.dtype == bool:
         return x.astype(np.uint8) * 255
     integer = np.issubdtype(x.dtype, np.integer)
     low, high = float(x.min()), float(x.max())
     if integer and high == 1:
-        problem = (
-            "x holds whole numbers of 1 at most, black pictures in 0..255; give them as bool or in [0, 1] as floats"
-        )
+        problem = "x holds whole numbers of 1 at most, black images in 0..255; give them as bool or in [0, 1] as floats"
         raise ConfigError("dataset", f"{path}: {problem}")
     if low < 0 or high > (255 if integer else 1):
         allowed = "whole numbers in 0..255" if integer else "numbers in [0, 1]"
-        raise ConfigError("dataset", f"{path}: pictures of {x.dtype} must hold {allowed}, not {low!r} to {high!r}")
+        raise ConfigError("dataset", f"{path}: images of {x.dtype} must hold {allowed}, not {low!r} to {high!r}")
     return x.astype(np.uint8 if integer else np.float32)
 
 

@@ -28,7 +28,7 @@ class Source:
     """One dataset: `load` takes the data directory (None: our own) and the cache's.
 
     `folder` is its place in the data directory, None for an embedded one. `checksum` is that of the complete original
-    (see `checksum`); `count` is the number of samples to train and validate on. `credit` must stand on its pictures.
+    (see `checksum`); `count` is the number of samples to train and validate on. `credit` must stand on its images.
     """
 
     name: str
@@ -48,8 +48,8 @@ class Source:
         samples = self.load(data_dir, cache_dir)
         if (len(samples), samples.shape) != (self.count, self.shape):
             return f"{len(samples)} samples of {samples.shape} instead of {self.count} of {self.shape}"
-        found = checksum(self.contents(data_dir, cache_dir))
-        return "" if found == self.checksum else f"its contents are not the original's (checksum {found})"
+        actual = checksum(self.contents(data_dir, cache_dir))
+        return "" if actual == self.checksum else f"its contents are not the original's (checksum {actual})"
 
 
 def checksum(pieces: Iterable[bytes]) -> str:
@@ -76,7 +76,7 @@ def _digits(_: Path | None, __: Path) -> Samples:
     return load_digits()
 
 
-def _mnist_like(name: str, folder: str, known_checksum: str) -> Source:
+def _mnist_like(name: str, folder: str, expected_checksum: str) -> Source:
     load = partial(mnist.load, folder)
     return Source(
         name=name,
@@ -84,7 +84,7 @@ def _mnist_like(name: str, folder: str, known_checksum: str) -> Source:
         folder=f"{folder}/raw",
         count=mnist.COUNT,
         shape=(1, 28, 28),
-        checksum=known_checksum,
+        checksum=expected_checksum,
         contents=partial(_samples, load),
     )
 

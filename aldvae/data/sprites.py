@@ -75,13 +75,13 @@ def compose(sheets: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     palette = _Palette()
     indices = np.empty((N_CHARACTERS, len(CELLS), SIZE * SIZE), np.uint8)
     for cell in np.unique(CELLS):
-        figures = np.zeros((1, SIZE * SIZE), np.uint16)
+        canvases = np.zeros((1, SIZE * SIZE), np.uint16)
         for layer in layers:
-            figures = palette.paint(figures, layer[:, cell])
+            canvases = palette.paint(canvases, layer[:, cell])
         # The original sheets make 190; sheets that make more than a byte can number are not those.
         if len(palette.colours) > 256:
             raise ConfigError("data_dir", f"{sheets} holds sheets of too many colours; {_remedy(sheets)}")
-        indices[:, cell == CELLS] = figures[:, None]
+        indices[:, cell == CELLS] = canvases[:, None]
     labels = np.tile(np.arange(len(LABELS)), N_CHARACTERS)
     return indices.reshape(-1, FRAMES, SIZE, SIZE), palette.colours, labels
 
@@ -130,13 +130,13 @@ def _download(into: str) -> None:
 
 def sequences(indices: np.ndarray, palette: np.ndarray, which: np.ndarray) -> np.ndarray:
     """Return the sequences numbered `which` (n,) in colour: uint8 (n, 3, 8, 64, 64), channels before time."""
-    chosen = indices[which]
-    pixels = np.empty((len(chosen), 3, *chosen.shape[1:]), np.uint8)
+    selected = indices[which]
+    pixels = np.empty((len(selected), 3, *selected.shape[1:]), np.uint8)
     # Translating bytes is four times as fast as numpy's indexing, which widens every index to 64 bits first.
-    content = chosen.tobytes()
+    content = selected.tobytes()
     for channel in range(3):
         table = palette[:, channel].tobytes().ljust(256, b"\0")
-        pixels[:, channel] = np.frombuffer(content.translate(table), np.uint8).reshape(chosen.shape)
+        pixels[:, channel] = np.frombuffer(content.translate(table), np.uint8).reshape(selected.shape)
     return pixels
 
 
@@ -174,16 +174,16 @@ class _Palette:
         packed = np.array(list(self._numbers), np.uint32)[:, None]
         return (packed >> np.array([16, 8, 0], np.uint32)).astype(np.uint8)
 
-    def paint(self, figures: np.ndarray, sheets: np.ndarray) -> np.ndarray:
-        """Lay each cell of `sheets` (S, P, 4) on each of the `figures` (N, P): uint16 (N * S, P), sheets fastest."""
-        painted = np.repeat(figures[:, None], len(sheets), axis=1)
+    def paint(self, canvases: np.ndarray, sheets: np.ndarray) -> np.ndarray:
+        """Lay each cell of `sheets` (S, P, 4) on each of the `canvases` (N, P): uint16 (N * S, P), sheets fastest."""
+        painted = np.repeat(canvases[:, None], len(sheets), axis=1)
         for number, sheet in enumerate(sheets):
             alpha = sheet[:, 3]
             # All but a few hundred pixels are clear or opaque, and an opaque one does not depend on what is below it.
             opaque, sheer = alpha == 255, (alpha > 0) & (alpha < 255)
             painted[:, number, opaque] = self._number(sheet[opaque, :3])
-            painted[:, number, sheer] = self._number(_over(self.colours[figures[:, sheer]], sheet[sheer]))
-        return painted.reshape(-1, figures.shape[1])
+            painted[:, number, sheer] = self._number(_over(self.colours[canvases[:, sheer]], sheet[sheer]))
+        return painted.reshape(-1, canvases.shape[1])
 
     def _number(self, colours: np.ndarray) -> np.ndarray:
         """Map `colours` (..., 3) to their numbers (...), giving new ones to those not met before."""

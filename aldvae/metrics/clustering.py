@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from aldvae.utils.devices import late_libraries
+from aldvae.utils.devices import limit_new_threadpools
 
 # scikit-learn takes a second to import, and training can begin without it.
 
@@ -16,7 +16,7 @@ def find_clusters(z: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    with warnings.catch_warnings(), late_libraries():
+    with warnings.catch_warnings(), limit_new_threadpools():
         # Fewer distinct points than clusters leave clusters empty, which the scores allow for.
         warnings.simplefilter("ignore", ConvergenceWarning)
         clusters: np.ndarray = KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(z)
@@ -32,7 +32,7 @@ def silhouette(z: np.ndarray, groups: np.ndarray) -> float:
 
     if not 1 < len(np.unique(groups)) < len(z):
         return 0.0
-    with late_libraries():
+    with limit_new_threadpools():
         return float(silhouette_score(z, groups))
 
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from aldvae.utils.devices import double
+from aldvae.utils.devices import to_float64
 from aldvae.utils.files import write_cached
 
 # Part of the cache's key: raise it whenever the statistics change.
@@ -30,19 +30,19 @@ class Statistics:
         return Statistics(self.mean.to(device), self.factor.to(device))
 
 
-def cached_statistics(cache_dir: Path, key: str, make: Callable[[], Statistics]) -> Statistics:
-    """Return the statistics kept as `key` under `cache_dir`; `make` them where there are none or they are damaged.
+def cached_statistics(cache_dir: Path, key: str, compute: Callable[[], Statistics]) -> Statistics:
+    """Return the statistics kept as `key` under `cache_dir`; `compute` them where there are none or they are damaged.
 
     They are on the CPU. `key` must name everything they depend on but this file. Safe with several processes: each
     writes the same.
     """
     path = cache_dir / "statistics" / f"v{VERSION}-{key}.safetensors"
     try:
-        kept = load_file(path)
-        return Statistics(kept["mean"], kept["factor"])
+        stored = load_file(path)
+        return Statistics(stored["mean"], stored["factor"])
     except (OSError, SafetensorError, KeyError):
-        made = make()
-    cpu = Statistics(made.mean.cpu().contiguous(), made.factor.cpu().contiguous())
+        computed = compute()
+    cpu = Statistics(computed.mean.cpu().contiguous(), computed.factor.cpu().contiguous())
     write_cached(path, save({"mean": cpu.mean, "factor": cpu.factor}))
     return cpu
 
@@ -57,7 +57,7 @@ def statistics(features: Tensor) -> Statistics:
     n, d = features.shape
     if n < 2:
         raise ValueError(f"a covariance needs 2 images or more, not {n}")
-    features = double(features)
+    features = to_float64(features)
     mean = features.mean(0)
     factor = (features - mean) / (n - 1) ** 0.5
     if n > d:

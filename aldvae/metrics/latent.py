@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from aldvae.utils.devices import double
+from aldvae.utils.devices import to_float64
 
 ACTIVE_VARIANCE = 0.01
 # A posterior variance below this is told from the prior's, 1; and so many of the samples make a dimension's kind.
@@ -17,12 +17,12 @@ def active_units(mu: Tensor) -> int:
     return int((mu.var(dim=0) > ACTIVE_VARIANCE).sum())
 
 
-def kinds_of_dimensions(log_var: Tensor) -> dict[str, int]:
+def count_dimension_usage(log_var: Tensor) -> dict[str, int]:
     """Count the dimensions by the samples that use them, given the posterior log-variances (N, n_z).
 
     A sample uses a dimension if its posterior variance there is below 0.9. ``dims_active`` are used by at least 95% of
     the samples, ``dims_passive`` by at most 5%, ``dims_mixed`` by some.
     """
-    used = double(log_var.exp() < _USED_VARIANCE).mean(dim=0)
+    used = to_float64(log_var.exp() < _USED_VARIANCE).mean(dim=0)
     active, passive = int((used >= _NEARLY_ALL).sum()), int((used <= 1 - _NEARLY_ALL).sum())
     return {"dims_active": active, "dims_mixed": len(used) - active - passive, "dims_passive": passive}

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aldvae.data.dataset import Dataset, frames, inputs
+from aldvae.data.dataset import Dataset, select_frames, to_float
 from aldvae.utils.devices import cpu_settings
 
 # Part of the features' identity: raise it whenever something here changes.
 VERSION = 1
 DIMENSIONS = 64
-_MOST_SAMPLES = 5000
+_MAX_SAMPLES = 5000
 
 
 class Projection(nn.Module):
@@ -46,7 +46,7 @@ def fit_pca(data: Dataset) -> tuple[Projection, str]:
     """
     from sklearn.decomposition import PCA
 
-    samples = inputs(frames(data.train.x[:_MOST_SAMPLES])).flatten(1).numpy()
+    samples = to_float(select_frames(data.train.x[:_MAX_SAMPLES])).flatten(1).numpy()
     with cpu_settings(1):
         pca = PCA(min(DIMENSIONS, *samples.shape), random_state=0).fit(samples)
     projection = Projection(*(torch.from_numpy(a.astype(np.float32)) for a in (pca.mean_, pca.components_)))

@@ -32,5 +32,5 @@ def build_vae(
     decoder and second head mean. Draws its weights from torch's global random state. Raises `ConfigError` where the
     network cannot take the shape or has no such width.
     """
-    built = NETWORKS[network](shape, hidden_dim, channels)
-    return VAE(built, latent_dim, LIKELIHOODS[likelihood](), POSTERIORS[posterior])
+    parts = NETWORKS[network](shape, hidden_dim, channels)
+    return VAE(parts, latent_dim, LIKELIHOODS[likelihood](), POSTERIORS[posterior])

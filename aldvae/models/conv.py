@@ -37,7 +37,7 @@ def build(shape: tuple[int, ...], hidden_dim: int | None, channels: int | None) 
     `ConfigError`; sides that are odd on the way down get their size back on the way up.
     """
     if len(shape) != 3 or min(shape[1:]) < 2**_LAYERS:
-        raise ConfigError("network", f"conv takes pictures of 16 pixels a side or more, not {shape}; use mlp")
+        raise ConfigError("network", f"conv takes images of 16 pixels a side or more, not {shape}; use mlp")
     width, channels = hidden_dim or HIDDEN_DIM, channels or CHANNELS
     sides = [tuple(side // 2**layer for side in shape[1:]) for layer in range(_LAYERS + 1)]
     flat = channels * sides[-1][0] * sides[-1][1]

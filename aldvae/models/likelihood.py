@@ -28,7 +28,7 @@ class Gaussian(nn.Module):
     """
 
     # A decoder that is exact would drive the scale to zero and the likelihood to infinity.
-    _LEAST_LOG_SCALE = -5.0
+    _MIN_LOG_SCALE = -5.0
 
     def __init__(self) -> None:
         """Start at a standard deviation of 1."""
@@ -37,7 +37,7 @@ class Gaussian(nn.Module):
 
     def forward(self, decoded: Tensor, x: Tensor) -> Tensor:
         """Return the negative log-density of x (B, *shape) in nats, summed over each sample: (B,); may be negative."""
-        log_scale = self.log_scale.clamp(min=self._LEAST_LOG_SCALE)
+        log_scale = self.log_scale.clamp(min=self._MIN_LOG_SCALE)
         squared = ((x - decoded) * torch.exp(-log_scale)).square()
         return (0.5 * (squared + math.log(2 * math.pi)) + log_scale).flatten(1).sum(1)
 

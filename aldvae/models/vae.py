@@ -27,7 +27,7 @@ class Network:
     decoder_dim: int
 
 
-class Forward(NamedTuple):
+class VAEOutput(NamedTuple):
     """One pass: `decoded` (B, *shape), `mu` and `log_var` of the posterior and its sample `z`, each (B, n_z)."""
 
     decoded: Tensor
@@ -91,14 +91,14 @@ class VAE(nn.Module):
         return decoded
 
     def generate(self, z: Tensor) -> Tensor:
-        """Map z (B, n_z) to the expected samples (B, *shape): pictures in [0, 1], or standardised vectors."""
+        """Map z (B, n_z) to the expected samples (B, *shape): images in [0, 1], or standardised vectors."""
         return self.likelihood.mean(self.decode(z))
 
-    def forward(self, x: Tensor, noise: Tensor) -> Forward:
+    def forward(self, x: Tensor, noise: Tensor) -> VAEOutput:
         """Encode x (B, *shape), sample z with standard normal `noise` (B, n_z), decode."""
         mu, log_var = self.encode(x)
         z = mu + noise * torch.exp(0.5 * log_var)
-        return Forward(self.decode(z), mu, log_var, z)
+        return VAEOutput(self.decode(z), mu, log_var, z)
 
     def loss(self, x: Tensor, noise: Tensor, beta: float) -> Tensor:
         """Return the negative ELBO with weight `beta` of the KL divergence, in nats per sample; see `forward`."""

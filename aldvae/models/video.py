@@ -35,9 +35,9 @@ class AxisAttention(nn.Module):
         # The lines lie beside the heads, not in the batch: CUDA's kernels take no batch above 65535, and 1000 videos
         # of SPRITES have 256000 lines along time.
         query, key, value = heads.flatten(2, 4)
-        seen = F.scaled_dot_product_attention(query, key, value).view(heads.shape[1:])
-        written: Tensor = self.write(seen.transpose(3, 4).flatten(4))
-        return written.transpose(self.axis, 3)
+        attended = F.scaled_dot_product_attention(query, key, value).view(heads.shape[1:])
+        projected: Tensor = self.write(attended.transpose(3, 4).flatten(4))
+        return projected.transpose(self.axis, 3)
 
 
 class AxialAttention(nn.Module):
@@ -53,8 +53,8 @@ class AxialAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, C, T, H, W) to the same shape."""
         x = x.movedim(1, -1)
-        seen: Tensor = self.time(x) + self.height(x) + self.width(x)
-        return seen.movedim(-1, 1)
+        attended: Tensor = self.time(x) + self.height(x) + self.width(x)
+        return attended.movedim(-1, 1)
 
 
 class ResidualBlock(nn.Module):
@@ -74,8 +74,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, C, T, H, W) to the same shape."""
-        added: Tensor = self.block(x)
-        return x + added
+        residual: Tensor = self.block(x)
+        return x + residual
 
 
 class ScaledFlatten(nn.Module):

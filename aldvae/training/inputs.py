@@ -14,7 +14,7 @@ from aldvae.config.run_config import RunConfig
 from aldvae.data.dataset import Dataset
 from aldvae.data.load import load_dataset
 from aldvae.metrics.evaluation import check_samples
-from aldvae.metrics.features import Features, Request, load_features
+from aldvae.metrics.features import FeatureConfig, Features, load_features
 from aldvae.utils.devices import pick_device
 from aldvae.utils.errors import ConfigError
 
@@ -86,7 +86,7 @@ def load_features_of(
     """Return the features behind a run's Fréchet distances; raises `ConfigError` as `load_features` does."""
     if execution.inception_weights is not None and config.fid_features != "inception":
         raise ConfigError("inception_weights", f"means nothing to --fid-features {config.fid_features}; leave it out")
-    request = Request(execution.cache_directory, device, execution.inception_weights, config.fid_precision)
+    request = FeatureConfig(execution.cache_directory, device, execution.inception_weights, config.fid_precision)
     key = (config.fid_features, data.fingerprint, request)
     features: Features | None = shelf.take("features", key, lambda: load_features(config.fid_features, data, request))
     return features

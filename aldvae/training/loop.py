@@ -24,7 +24,7 @@ from aldvae.training.inputs import Prepared, Shelf, prepare
 from aldvae.training.summary import decision_row, summarise
 from aldvae.training.trainer import Trainer
 from aldvae.utils.devices import cpu_settings
-from aldvae.utils.files import rounded
+from aldvae.utils.files import round_for_csv
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Run:
         validation, features = prepared.data.validation, prepared.features
         self.evaluator = Evaluator(config, validation, features, execution.cache_directory, prepared.device)
         self.epoch = 1 + self._begin(execution.plan)
-        for note in [*config.warnings(), *([features.note] if features else [])]:
+        for note in [*config.warnings(), *([features.description] if features else [])]:
             self.observer.remark(note)
         self.observer.started(config, self.epoch)
 
@@ -138,7 +138,7 @@ class Run:
         measuring = epoch % self.config.metrics_every == 0 or epoch == self.config.epochs
         evaluation = self.evaluator.evaluate(model, epoch).rounded() if measuring else None
         seconds = {"train_seconds": train_seconds, "metrics_seconds": time.perf_counter() - begin}
-        row: dict[str, Any] = {"epoch": epoch, "latent_dim": latent_dim, "train_loss": rounded(train_loss)}
+        row: dict[str, Any] = {"epoch": epoch, "latent_dim": latent_dim, "train_loss": round_for_csv(train_loss)}
         row |= {"fid_features": self.config.fid_features, "fid_samples": self.config.fid_samples}
         if evaluation is not None:
             row |= evaluation.metrics

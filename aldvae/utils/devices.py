@@ -23,26 +23,26 @@ def pick_device(name: str) -> torch.device:
     if name == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("device", "mps was asked for, but there is none here; use --device cpu or auto")
     if re.fullmatch(r"cuda(:\d+)?", name):
-        number = int(name.partition(":")[2] or 0)
-        if number >= torch.cuda.device_count():
-            there = f"{torch.cuda.device_count()} CUDA GPUs are here"
-            raise ConfigError("device", f"{name} was asked for, but {there}; use --device cpu or auto")
+        index = int(name.partition(":")[2] or 0)
+        if index >= torch.cuda.device_count():
+            available = f"{torch.cuda.device_count()} CUDA GPUs are here"
+            raise ConfigError("device", f"{name} was asked for, but {available}; use --device cpu or auto")
     elif name not in ("cpu", "mps"):
         raise ConfigError("device", f"{name} is not known (there are: auto, cpu, cuda, cuda:N, mps)")
     return torch.device(name)
 
 
-def doubles(device: torch.device) -> torch.device:
+def float64_device(device: torch.device) -> torch.device:
     """Return where numbers on `device` become float64: there, but for Apple's GPUs, which have none, on the CPU."""
     return torch.device("cpu") if device.type == "mps" else device
 
 
-def double(x: Tensor) -> Tensor:
-    """Return `x` as float64, where `doubles` says."""
-    return x.to(doubles(x.device)).double()
+def to_float64(x: Tensor) -> Tensor:
+    """Return `x` as float64, where `float64_device` says."""
+    return x.to(float64_device(x.device)).double()
 
 
-def spread(name: str, worker: int) -> str:
+def device_for_worker(name: str, worker: int) -> str:
     """Return the device for the `worker`-th process of this machine: with ``auto``, the GPUs in turn."""
     if name == "auto" and (gpus := torch.cuda.device_count()):
         return f"cuda:{worker % gpus}"
@@ -50,7 +50,7 @@ def spread(name: str, worker: int) -> str:
 
 
 # How many contexts are open: torch does not tell whether it flushes denormal numbers now.
-_depth = 0
+_open_contexts = 0
 
 
 @contextmanager
@@ -60,23 +60,23 @@ def cpu_settings(threads: int | None) -> Iterator[int]:
     Numbers below 1e-38 count as zero inside: the moments Adam keeps of neurons without gradient decay into that range,
     where the processor computes so slowly that an epoch of MNIST took twice as long from the fourth epoch on.
     """
-    global _depth
+    global _open_contexts
     before = torch.get_num_threads()
-    now = threads if threads is not None else before
-    with threadpool_limits(now):
-        torch.set_num_threads(now)
+    n_threads = threads if threads is not None else before
+    with threadpool_limits(n_threads):
+        torch.set_num_threads(n_threads)
         torch.set_flush_denormal(True)
-        _depth += 1
+        _open_contexts += 1
         try:
-            yield now
+            yield n_threads
         finally:
-            _depth -= 1
-            torch.set_flush_denormal(_depth > 0)
+            _open_contexts -= 1
+            torch.set_flush_denormal(_open_contexts > 0)
             torch.set_num_threads(before)
 
 
 @contextmanager
-def late_libraries() -> Iterator[None]:
+def limit_new_threadpools() -> Iterator[None]:
     """Hold libraries that were loaded inside `cpu_settings` to its number of threads as well."""
     with threadpool_limits(torch.get_num_threads()):
         yield

@@ -29,13 +29,13 @@ class DivergedError(AldvaeError):
     """A loss or metric became NaN or infinite; the rows before that epoch are kept."""
 
 
-def unknown_name(option: str, name: str, known: list[str]) -> ConfigError:
-    """Return the error for a `name` that is not `known`, suggesting the nearest."""
-    return ConfigError(option, unknown(name, known))
+def unknown_name(option: str, name: str, choices: list[str]) -> ConfigError:
+    """Return the error for a `name` that is not `choices`, suggesting the nearest."""
+    return ConfigError(option, unknown_message(name, choices))
 
 
-def unknown(name: str, known: list[str]) -> str:
-    """Return what to say of a `name` that is not `known`."""
-    near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+def unknown_message(name: str, choices: list[str]) -> str:
+    """Return what to say of a `name` that is not `choices`."""
+    near = get_close_matches(name.lower(), choices, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{name} is not known{hint} (there are: {', '.join(known)})"
+    return f"{name} is not known{hint} (there are: {', '.join(choices)})"

@@ -44,7 +44,7 @@ def write_cached(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def cache_lock(path: Path) -> Iterator[None]:
     """Let one process at a time make the cached file `path`; raises `ConfigError` where that cannot be done."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +68,6 @@ def write_figure(figure: Figure, path: Path, dpi: int = 130) -> Path:
     return path
 
 
-def rounded(value: float) -> float:
+def round_for_csv(value: float) -> float:
     """Round to the 8 significant digits that our CSVs hold."""
     return float(f"{value:.8g}")

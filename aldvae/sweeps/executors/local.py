@@ -115,9 +115,9 @@ def work(connection: Connection, index: int, execution: Execution) -> None:
     stop = threading.Event()
     threading.Thread(target=_listen, args=(connection, jobs, stop), daemon=True).start()
     from aldvae.training.inputs import Shelf
-    from aldvae.utils.devices import spread
+    from aldvae.utils.devices import device_for_worker
 
-    execution, shelf = replace(execution, device=spread(execution.device, index)), Shelf()
+    execution, shelf = replace(execution, device=device_for_worker(execution.device, index)), Shelf()
     while True:
         batch = jobs.get()
         if len(batch) == 1:
