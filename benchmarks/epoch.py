@@ -1,7 +1,7 @@
-"""Claim: a whole epoch of MNIST, training and all metrics, takes at most half of the plain loop's training alone.
+"""Claim: an epoch of MNIST, training and all metrics, takes at most half the time of a plain loop's training alone.
 
 Run `ALDVAE_DATA_DIR=... python benchmarks/epoch.py`: the paper's 54,000 images at size 100, classifier features of 500
-images, one thread, float32. What the hardware could do is the training's bare matrix products.
+images, one thread, float32. The hardware's limit is the bare matrix products of the training.
 """
 
 from __future__ import annotations

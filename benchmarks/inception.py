@@ -1,8 +1,8 @@
 """Claims: Inception features at 2.5 times pytorch-fid's rate on a CPU; two FIDs in a fifth of its functions' time.
 
-Run `python benchmarks/inception.py [THREADS]`. Seeded random weights of the same architecture, since the rate does not
-depend on them; 28 x 28 images, resized to 299 x 299 by each way itself. What the hardware could do is the
-bare product of two 1024 x 1024 matrices, as often as makes the network's multiply-adds.
+Run `python benchmarks/inception.py [THREADS]`. The weights are seeded random numbers, because the rate does not depend
+on them. Each way resizes the 28 x 28 images to 299 x 299 itself. The hardware's limit is the product of two 1024 x 1024
+matrices, repeated until it has done as many multiply-adds as the network.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from aldvae.utils.devices import cpu_settings
 
 RATE_IMAGES = 40
 FID_IMAGES = 100
-# Of Inception for one image of 299 x 299.
+# Multiply-adds of Inception for one image of 299 x 299.
 MULTIPLY_ADDS = 5.7e9
 FLOOR = "as many multiply-adds in products"
 
 
 @contextmanager
 def random_weights() -> Iterator[None]:
-    """Let pytorch-fid make its network with seeded random weights in place of the downloaded ones."""
+    """Let pytorch-fid build its network with seeded random weights instead of downloading any."""
     torch.manual_seed(0)
     with (
         patch.object(inception, "load_state_dict_from_url", lambda *_, **__: {}),
@@ -52,13 +52,13 @@ def random_inception() -> nn.Module:
 
 
 def features(network: nn.Module) -> Features:
-    """Wrap `network` as aldvae uses it."""
+    """Return `network` wrapped as aldvae uses it."""
     return Features("inception", network, "random", 20, "")
 
 
 @torch.inference_mode()
 def rates(ways: dict[str, Features]) -> None:
-    """Compare images per second, and the features."""
+    """Compare the images per second of `ways` with pytorch-fid's, and their features."""
     images = torch.rand(RATE_IMAGES, 1, 28, 28)
     eager = random_inception()
 
@@ -84,7 +84,7 @@ def rates(ways: dict[str, Features]) -> None:
 
 
 def two_fids(way: Features, root: Path) -> None:
-    """Compare two distances of 100 images each to a third 100, from files as pytorch-fid wants them."""
+    """Compare two distances, each of 100 images to the same 100 others, read from files for pytorch-fid."""
     random = np.random.default_rng(0)
     sets = [random.integers(0, 256, (FID_IMAGES, 28, 28), dtype=np.uint8) // (i + 1) for i in range(3)]
     folders = [root / name for name in ("reference", "reconstructions", "generations")]

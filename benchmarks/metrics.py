@@ -1,7 +1,7 @@
 """Claim: all metrics of an epoch of MNIST, classifier features and 500 images, take under a second on one thread.
 
-Run `ALDVAE_DATA_DIR=... python benchmarks/metrics.py`. The ratio is to a training epoch of the same process.
-What the hardware could do is the networks' passes alone: the VAE over all validation images, and twice the classifier.
+Run `ALDVAE_DATA_DIR=... python benchmarks/metrics.py`. The ratio is to a training epoch in the same process.
+The hardware's limit is the passes of the networks alone: the VAE on all validation images, and the classifier twice.
 """
 
 from __future__ import annotations

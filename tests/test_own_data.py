@@ -64,7 +64,7 @@ def test_a_second_reading_comes_from_the_cache_until_a_file_changes(folder: Path
     assert int(load(folder, tmp_path / "cache").x[0].sum()) == 0
 
 
-def test_gray_pictures_have_one_channel_and_are_resized_only_when_asked_to(tmp_path: Path) -> None:
+def test_gray_images_have_one_channel_and_are_resized_only_on_request(tmp_path: Path) -> None:
     for number, size in enumerate([(20, 20), (30, 30)]):
         Image.new("L", size, 100).save(tmp_path / f"{number}.png")
     with pytest.raises(ConfigError, match=r"1\.png is 30 x 30 where 0\.png is 20 x 20; use --resize"):
@@ -72,7 +72,7 @@ def test_gray_pictures_have_one_channel_and_are_resized_only_when_asked_to(tmp_p
     assert load(tmp_path, tmp_path / ".cache", resize=16).shape == (1, 16, 16)
 
 
-def test_damaged_and_foreign_files_are_named(folder: Path, tmp_path: Path) -> None:
+def test_damaged_files_and_files_of_other_kinds_are_named(folder: Path, tmp_path: Path) -> None:
     file = folder / "dogs" / "3.png"
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
@@ -118,20 +118,20 @@ def test_labels_may_be_any_whole_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "problem"),
     [
-        ({"y": np.zeros(3)}, r"no array x \(there are: y\)"),
+        ({"y": np.zeros(3)}, r"no array x \(it holds: y\)"),
         ({"x": np.zeros((4, 3)), "labels": np.zeros(3, int)}, "labels must be 4 whole numbers"),
         ({"x": np.zeros((4, 3)), "labels": np.zeros(4)}, "labels must be 4 whole numbers"),
         ({"x": np.array([[0.0, 1], [np.nan, 2]])}, "NaN or infinite values, first in sample 1"),
         ({"x": np.full((3, 4, 4), 1.5)}, r"must hold numbers in \[0, 1\], not 1.5 to 1.5"),
-        ({"x": np.eye(4, dtype=int)[None].repeat(3, 0)}, "whole numbers of 1 at most"),
+        ({"x": np.eye(4, dtype=int)[None].repeat(3, 0)}, "whole numbers up to 1"),
         ({"x": np.full((3, 4, 4), 300)}, r"must hold whole numbers in 0..255"),
-        ({"x": np.zeros((3, 4, 4), complex)}, "x holds complex128, not numbers"),
-        ({"x": np.array([["a", "b"]])}, "not numbers"),
-        ({"x": np.zeros(5)}, "x is 5, not N x D"),
-        ({"x": np.zeros((0, 5))}, "x is 0 x 5, not"),
+        ({"x": np.zeros((3, 4, 4), complex)}, "x holds complex128, not real numbers"),
+        ({"x": np.array([["a", "b"]])}, "not real numbers"),
+        ({"x": np.zeros(5)}, "x is 5; reshape it to N x D"),
+        ({"x": np.zeros((0, 5))}, "x is 0 x 5; reshape"),
     ],
 )
-def test_arrays_that_make_no_sense(tmp_path: Path, arrays: dict[str, np.ndarray], problem: str) -> None:
+def test_invalid_arrays_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         load(save(tmp_path / "bad.npz", **arrays), tmp_path)
 
@@ -200,15 +200,15 @@ def test_parquet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a,b\n1,2\n3,x\n", "row 2 of column b is empty or no number"),
-        ("a,b\n1,2\n,4\n5,6\n", "row 2 of column a is empty or no number"),
+        ("a,b\n1,2\n3,x\n", "row 2 of column b is empty or not a number"),
+        ("a,b\n1,2\n,4\n5,6\n", "row 2 of column a is empty or not a number"),
         ("a,b\n1,2\n1,2,3\n", "cannot be read as a table"),
         ("", "cannot be read as a table"),
         ("a,b\n", "holds no rows"),
         (",a,b\n0,1,2\n1,3,4\n", "the first column has no name"),
     ],
 )
-def test_tables_that_make_no_sense(tmp_path: Path, text: str, problem: str) -> None:
+def test_invalid_tables_are_refused(tmp_path: Path, text: str, problem: str) -> None:
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(ConfigError, match=problem):
         load(tmp_path / "t.csv", tmp_path)
@@ -231,7 +231,7 @@ def test_a_constant_column_is_named(tmp_path: Path) -> None:
         load_dataset("x.npy", validation=0.2, cache_dir=tmp_path, own_data=tmp_path / "x.npy")
 
 
-def test_shape_and_labels_choose_what_is_not_said(folder: Path, tmp_path: Path) -> None:
+def test_shape_and_labels_decide_the_defaults(folder: Path, tmp_path: Path) -> None:
     execution = Execution(cache_dir=tmp_path / "cache")
     pets = resolve("adaptive", str(folder), execution)
     assert (pets.network, pets.clusters, pets.fid_features, pets.dataset) == ("conv", 2, "pca", "pets")
@@ -248,7 +248,7 @@ def test_shape_and_labels_choose_what_is_not_said(folder: Path, tmp_path: Path) 
     assert resolve("adaptive", str(tmp_path / "s.npy"), execution, clusters=3).network == "mlp"
 
 
-def test_where_the_data_lie_does_not_name_the_run(folder: Path, tmp_path: Path) -> None:
+def test_the_name_of_a_run_does_not_depend_on_the_path_of_its_data(folder: Path, tmp_path: Path) -> None:
     execution = Execution(cache_dir=tmp_path / "cache")
     moved = shutil.copytree(folder, tmp_path / "elsewhere" / "pets")
     names = {resolve("adaptive", str(path), execution).name for path in (folder, moved)}
@@ -266,18 +266,18 @@ def test_where_the_data_lie_does_not_name_the_run(folder: Path, tmp_path: Path) 
         ("nonsense", "--dataset nonsense is not known"),
     ],
 )
-def test_data_that_are_not_there(dataset: str, problem: str) -> None:
+def test_missing_data_is_refused(dataset: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         resolve("adaptive", dataset)
 
 
-def test_what_needs_labels_or_pictures_says_so(tmp_path: Path) -> None:
+def test_features_that_need_labels_or_images_are_refused_without(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", RANDOM.random((300, 12)))
     np.save(tmp_path / "p.npy", RANDOM.random((300, 16, 16)))
     cases = [
-        ("v.npy", "classifier", "classifier looks at gray or RGB images, and v.npy holds vectors; use pca"),
-        ("v.npy", "inception", "inception looks at gray or RGB images"),
-        ("p.npy", "classifier", "classifier needs labels of two classes or more, and p.npy has no labelled classes"),
+        ("v.npy", "classifier", "classifier needs gray or RGB images, but v.npy holds vectors; use pca"),
+        ("v.npy", "inception", "inception needs gray or RGB images"),
+        ("p.npy", "classifier", "classifier needs labels of two classes or more, but p.npy has no labelled classes"),
     ]
     for name, features, problem in cases:
         path = tmp_path / name
@@ -295,7 +295,7 @@ def test_what_needs_labels_or_pictures_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["vectors", "images", "flat images", "video"])
-def test_a_run_on_data_of_ones_own(tmp_path: Path, kind: str) -> None:
+def test_a_run_on_the_users_own_data(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "mine.npz"
     digits = load_digits()
     x = {

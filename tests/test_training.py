@@ -393,7 +393,7 @@ def test_a_results_directory_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_an_absent_device_is_refused(tmp_path: Path) -> None:
     absent = f"cuda:{torch.cuda.device_count()}"
-    with pytest.raises(ConfigError, match=f"--device {absent} was asked for"):
+    with pytest.raises(ConfigError, match=f"--device {absent} is not available"):
         run(tiny(), Execution(results_dir=tmp_path, device=absent))
     with pytest.raises(ConfigError, match="--device gpu is not known"):
         run(tiny(), Execution(results_dir=tmp_path, device="gpu"))

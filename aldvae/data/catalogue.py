@@ -1,4 +1,4 @@
-"""The datasets known by name: a table of them, where each lies, and calls that load them."""
+"""The catalogue of named datasets: a table of them, where each is stored, and functions that load them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aldvae.utils.errors import unknown_name
 
 
 def source_folder(source: Source, data_dir: Path | None, cache_dir: Path) -> Path | None:
-    """Return the folder in which `source` lies or would be downloaded to; None for an embedded one."""
+    """Return the folder where `source` is stored or would be downloaded to; None for an embedded dataset."""
     if source.folder is None:
         return None
     return (data_dir or cache_dir / "data") / source.folder
@@ -24,7 +24,10 @@ def _is_present(source: Source, data_dir: Path | None, cache_dir: Path) -> bool:
 
 
 def dataset_table(data_dir: Path | None, cache_dir: Path, columns: Mapping[str, Mapping[str, str]]) -> str:
-    """Return a table of all datasets: samples, shape, the `columns` (title to dataset to text), and where each lies."""
+    """Return a table of all datasets as text: samples, shape, the `columns` and the location of each.
+
+    `columns` maps the title of a column to a mapping from dataset to text.
+    """
     rows = [("dataset", "samples", "shape", *columns, "where")]
     for source in SOURCES.values():
         shape = " x ".join(map(str, source.shape))
@@ -49,9 +52,9 @@ def _location(source: Source, data_dir: Path | None, cache_dir: Path) -> str:
 def find_sources(
     names: Sequence[str] | None, data_dir: Path | None, cache_dir: Path
 ) -> list[tuple[Source, Callable[[], Samples]]]:
-    """Return the sources called `names`, or without names all that are there, each with a call that loads it.
+    """Return the sources called `names`, each with a function that loads it.
 
-    Raises `ConfigError` for an unknown name.
+    Without names, returns all sources that are present. Raises `ConfigError` for an unknown name.
     """
     for name in names or ():
         if name not in SOURCES:

@@ -1,4 +1,4 @@
-"""A contact sheet: what a dataset looks like, and whether its labels say what one sees."""
+"""A contact sheet: a few samples of each class, to see what a dataset looks like and to check its labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _COLUMNS = 10
 
 
 def draw_sheet(name: str, samples: Samples, credit: str, directory: Path) -> Path:
-    """Draw ten samples (of video: all frames of two) of each class as NAME.png in `directory`; return its path."""
+    """Draw ten samples of each class (of video, all frames of two) and return the path, `directory`/`name`.png.
+
+    `credit` is printed below the samples. Samples without labels fill up to ten rows.
+    """
     rows = [_row(samples, index) for index in _by_class(samples)]
     figure = Figure(figsize=(10, 0.9 * len(rows) + 0.8), layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]

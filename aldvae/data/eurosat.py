@@ -1,4 +1,4 @@
-"""EuroSAT through torchvision: 27,000 satellite images of 64 x 64 in ten classes."""
+"""EuroSAT, read through torchvision: 27,000 satellite images of 64 x 64 pixels in ten classes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ COUNT = 27_000
 
 
 def files(data_dir: Path | None, cache_dir: Path) -> list[Path]:
-    """Return all images, CLASS/FILE.jpg; downloads them first where they are missing.
+    """Return the paths of all images, CLASS/FILE.jpg; downloads them if their folder is missing.
 
-    Raises `ConfigError` where they cannot be downloaded, or are not all there.
+    Raises `ConfigError` if they cannot be downloaded or if any is missing.
     """
     from torchvision import datasets
 
@@ -28,7 +28,9 @@ def files(data_dir: Path | None, cache_dir: Path) -> list[Path]:
     try:
         images = [Path(path) for path, _ in datasets.EuroSAT(directory, download=False).samples]
     except (OSError, RuntimeError) as error:
-        raise ConfigError("data_dir", f"{root} cannot be read or holds no class folders") from error
+        raise ConfigError(
+            "data_dir", f"{root} cannot be read or holds no class folders; delete it to have it downloaded again"
+        ) from error
     if len(images) != COUNT:
         problem = f"{root} holds {len(images)} images instead of {COUNT}; delete it to have it downloaded again"
         raise ConfigError("data_dir", problem)
@@ -36,7 +38,10 @@ def files(data_dir: Path | None, cache_dir: Path) -> list[Path]:
 
 
 def load(data_dir: Path | None, cache_dir: Path) -> Samples:
-    """Read all images, from the cache where they were decoded before; raises `ConfigError` as `files` does."""
+    """Return all images, uint8 (27000, 3, 64, 64), and their labels; decoded once, then read from the cache.
+
+    Raises `ConfigError` as `files` does, and for a damaged image.
+    """
     images = files(data_dir, cache_dir)
     classes = sorted({path.parent.name for path in images})
     labels = [classes.index(path.parent.name) for path in images]

@@ -1,4 +1,4 @@
-"""Image files to samples."""
+"""Read image files as samples."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def read_images(
     classes: tuple[str, ...] = (),
     resize: int | None = None,
 ) -> Samples:
-    """Return the images in `files` as uint8 (N, C, H, W): gray if all are, else RGB; resized only if asked to.
+    """Return the images in `files` as uint8 (N, C, H, W): gray (C = 1) if all are gray, else RGB (C = 3).
 
-    Raises `ConfigError` naming `option` and the file for one that is no image, damaged, or of another size.
+    With `resize`, they become `resize` x `resize` pixels. Raises `ConfigError`, naming `option` and the file, for one
+    that is not an image, is damaged, has more than 8 bits per channel, or differs in size from the first.
     """
     width, height = _read(files[0], option, resize).size
     pixels = np.empty((len(files), height, width, 3), np.uint8)
@@ -33,7 +34,7 @@ def read_images(
         image = _read(path, option, resize)
         if image.size != (width, height):
             problem = f"{path} is {image.width} x {image.height} where {files[0].name} is {width} x {height}"
-            raise ConfigError(option, f"{problem}; use --resize N to bring all to N x N")
+            raise ConfigError(option, f"{problem}; use --resize N to make all N x N")
         gray = gray and image.mode in _GRAY
         row[:] = np.asarray(image.convert("RGB"))
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2)[:, : 1 if gray else 3].contiguous()
@@ -47,11 +48,11 @@ def _read(path: Path, option: str, resize: int | None) -> Image.Image:
     except UnidentifiedImageError as error:
         raise ConfigError(option, f"{path} is not an image; move it out of the folder") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ConfigError(option, f"{path} is damaged or truncated; mend or remove it") from error
+        raise ConfigError(option, f"{path} is damaged or truncated; repair or remove it") from error
     if image.mode.startswith(("I", "F")):
-        raise ConfigError(option, f"{path} has more than 8 bits a channel; give such images as a .npy in [0, 1]")
+        raise ConfigError(option, f"{path} has more than 8 bits per channel; save such images as a .npy in [0, 1]")
     if resize is None:
         return image
-    # A palette cannot be interpolated.
+    # Indices into a palette cannot be interpolated.
     smooth = image if image.mode in _GRAY else image.convert("RGB")
     return smooth.convert("L" if smooth.mode == "1" else smooth.mode).resize((resize, resize))

@@ -1,4 +1,4 @@
-"""All metrics of one epoch, on validation data, from random streams of their own."""
+"""All metrics of an epoch, on validation data. Their random streams are separate from those of training."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ from aldvae.utils.errors import ConfigError, DivergedError
 from aldvae.utils.files import round_for_csv
 from aldvae.utils.seeding import generator, stream_seed
 
-# Numbers in a chunk of samples that go through the model at once: 1,000 images of MNIST, 20 videos of SPRITES.
-_CHUNK_NUMBERS = 2_000_000
+# Validation samples pass through the model in chunks within both limits: 1,000 images of MNIST, 20 videos of SPRITES.
+_MAX_CHUNK_SAMPLES, _MAX_CHUNK_VALUES = 1000, 2_000_000
 
 
 def require_finite(epoch: int, **values: float) -> None:
-    """Raise `DivergedError` naming the `epoch` if one of the `values` is NaN or infinite."""
+    """Raise `DivergedError`, naming the `epoch` and the value, if one of the `values` is NaN or infinite."""
     for name, value in values.items():
         if not math.isfinite(value):
-            raise DivergedError(f"epoch {epoch}: {name} is {value}; the rows before it are kept (try a smaller --lr)")
+            raise DivergedError(f"epoch {epoch}: {name} is {value}; earlier rows are kept; try a smaller --lr")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The metrics of one epoch by their CSV names, and the KL divergence of each dimension (n_z,), in nats."""
+    """The metrics of an epoch by their CSV names, and the KL divergence of each dimension, (n_z,), in nats."""
 
     metrics: dict[str, float]
     kl: list[float]
 
     def rounded(self) -> Evaluation:
-        """Return it as a CSV holds it, so that rules decide on the numbers a reader can see."""
+        """Return the evaluation rounded as in CSV files, so that rules decide on the numbers that a reader sees."""
         metrics = {name: v if isinstance(v, int) else round_for_csv(v) for name, v in self.metrics.items()}
         return Evaluation(metrics, [round_for_csv(v) for v in self.kl])
 
 
 @dataclass(frozen=True)
 class ValidationOutput:
-    """What one pass over the validation samples leaves.
+    """The output of a model on the validation samples.
 
-    `recon_loss` (mean over samples) and `kl` (n_z,) in nats; `mu`, `log_var` and `z` (N, n_z); and the reconstructions
-    of the first `fid_samples` samples.
+    `recon_loss` and `kl` (n_z,) are means over the N samples, in nats. `mu`, `log_var` and `z` are (N, n_z).
+    `reconstructions` (fid_samples, *shape) are those of the first samples.
     """
 
     recon_loss: float
@@ -63,25 +63,25 @@ class ValidationOutput:
 
 
 class Evaluator:
-    """Measures a VAE on the same validation samples each epoch (the paper, Algorithm 1, lines 7 to 11)."""
+    """Evaluates a VAE on the same validation samples each epoch (the paper, Algorithm 1, lines 7 to 11)."""
 
     def __init__(
         self, config: RunConfig, validation: Samples, features: Features | None, cache_dir: Path, device: torch.device
     ) -> None:
-        """Fix the samples behind the Fréchet distances: the first `fid_samples` of the validation samples.
+        """Compute or load the reference statistics: those of the first `fid_samples` validation samples.
 
-        Their statistics are kept under `cache_dir`. Raises `ConfigError` where there are fewer samples than a metric
-        asks for, or no classes where they are asked for.
+        They are cached under `cache_dir`. Without `features`, no Fréchet distance is computed. Raises `ConfigError` as
+        `check_samples` does.
         """
         check_samples(config, validation)
         self.config, self.features, self.device = config, features, device
         self.samples = validation.on(device)
         self.labels = None if validation.labels is None else validation.labels.numpy()
-        self._chunk = max(1, min(1000, _CHUNK_NUMBERS // math.prod(validation.shape)))
+        self._chunk = max(1, min(_MAX_CHUNK_SAMPLES, _MAX_CHUNK_VALUES // math.prod(validation.shape)))
         self.reference = None if features is None else self._reference(validation, features, cache_dir)
 
     def _reference(self, validation: Samples, features: Features, cache_dir: Path) -> Statistics:
-        # The samples' own hash stands for dataset, split and limit; the features' identity for their weights.
+        # The fingerprint of the samples identifies dataset, split and limit; the features' identity, their weights.
         first = validation.take(torch.arange(self.config.fid_samples))
         key = f"{features.identity}-{replace(first, labels=None).fingerprint}"
         cached = cached_statistics(
@@ -90,7 +90,10 @@ class Evaluator:
         return cached.to(float64_device(self.device))
 
     def evaluate(self, model: VAE, epoch: int) -> Evaluation:
-        """Return the metrics of `model` after `epoch`; the model is left in the mode it was in."""
+        """Return the metrics of `model` after `epoch`; the mode of the model is restored.
+
+        Raises `DivergedError` if the reconstruction loss or the KL divergence is not finite.
+        """
         was_training = model.training
         model.eval()
         with torch.inference_mode():
@@ -146,7 +149,7 @@ class Evaluator:
 
 
 def check_samples(config: RunConfig, validation: Samples) -> None:
-    """Raise `ConfigError` where there are fewer validation samples than a metric asks for, or no classes asked for."""
+    """Raise `ConfigError` if a metric needs more validation samples than there are, or labels that are missing."""
     available = len(validation)
     for option in ("fid_samples", "silhouette_samples"):
         requested = getattr(config, option)
@@ -155,4 +158,4 @@ def check_samples(config: RunConfig, validation: Samples) -> None:
                 option, f"{requested} is more than the {available} validation samples; use {available} or less"
             )
     if config.silhouette_groups == "classes" and validation.labels is None:
-        raise ConfigError("silhouette_groups", f"classes needs labels, and {config.dataset} has none; use clusters")
+        raise ConfigError("silhouette_groups", f"classes needs labels, but {config.dataset} has none; use clusters")

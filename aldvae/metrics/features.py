@@ -1,7 +1,7 @@
-"""Samples to features: what looks at the samples behind a Fréchet distance.
+"""The features behind a Fréchet distance: a network that maps samples to feature vectors.
 
-Pictures come as float32 in [0, 1], (N, C, H, W); gray is repeated to three channels here and nowhere else. Video is a
-batch of frames, vectors stay vectors.
+Images are float32 in [0, 1], (N, C, H, W); only this module repeats gray to three channels for a distance. Of each
+video, one frame is used. Vectors stay as they are.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from aldvae.utils.errors import ConfigError
 
 @dataclass(frozen=True)
 class Features:
-    """A network from images (B, C, H, W) in [0, 1], or vectors, to features (B, D), and where it comes from.
+    """A network that maps images (B, C, H, W) in [0, 1], or vectors (B, D), to features (B, K).
 
-    `identity` names the weights: equal identities give equal features. `description` is for people. With `rgb`,
-    the network takes three channels.
+    `identity` identifies the weights: equal identities give equal features. `description` is printed at the start of a
+    run. With `rgb`, the network needs three channels. At most `batch_size` samples are passed to it at once.
     """
 
     name: str
@@ -34,10 +34,13 @@ class Features:
 
     @torch.inference_mode()
     def __call__(self, samples: Tensor) -> Tensor:
-        """Return the features (N, D) of `samples` as networks take them (see `data.inputs`), on their device."""
+        """Return the features (N, K) of `samples` (N, *shape) in float32, on their device.
+
+        Out of GPU memory, it tries again with half the batch size.
+        """
         samples = select_frames(samples)
         if samples.ndim == 4:
-            # A Gaussian likelihood's means may leave the range that images have.
+            # The means of a Gaussian likelihood may lie outside [0, 1].
             samples = samples.clamp(0, 1)
         if self.rgb and samples.shape[1] == 1:
             samples = samples.expand(-1, 3, -1, -1)
@@ -51,7 +54,7 @@ class Features:
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """Where features are computed and kept; `weights` is a file of Inception's and `precision` what it computes in."""
+    """Where features are computed and cached, and for Inception the file of its `weights` and its `precision`."""
 
     cache_dir: Path
     device: torch.device
@@ -76,7 +79,7 @@ def _classifier(data: Dataset, config: FeatureConfig) -> Features:
     _require_images("classifier", data)
     if len(data.train.classes) < 2:
         has = f"{len(data.train.classes) or 'no'} labelled classes"
-        problem = f"classifier needs labels of two classes or more, and {data.name} has {has}; use pca or none"
+        problem = f"classifier needs labels of two classes or more, but {data.name} has {has}; use pca or none"
         raise ConfigError("fid_features", problem)
     network, identity, accuracy = load_classifier(data, config.cache_dir)
     description = f"Fréchet distances use classifier features of a network with {accuracy:.1%} validation accuracy"
@@ -94,7 +97,7 @@ def _pca(data: Dataset, config: FeatureConfig) -> Features:  # noqa: ARG001
 def _require_images(name: str, data: Dataset) -> None:
     if data.train.is_vectors or data.shape[0] not in (1, 3):
         what = "vectors" if data.train.is_vectors else f"images of {data.shape[0]} channels"
-        raise ConfigError("fid_features", f"{name} looks at gray or RGB images, and {data.name} holds {what}; use pca")
+        raise ConfigError("fid_features", f"{name} needs gray or RGB images, but {data.name} holds {what}; use pca")
 
 
 Loader = Callable[[Dataset, FeatureConfig], Features]
@@ -107,10 +110,10 @@ FEATURES: dict[str, Loader | None] = {
 
 
 def load_features(name: str, data: Dataset, config: FeatureConfig) -> Features | None:
-    """Return the features called `name`, None for ``none``.
+    """Return the features called `name` for `data`; None for ``none``.
 
-    Raises `ConfigError` for data that these features cannot look at, and for weights that are missing, damaged or
-    cannot be downloaded.
+    Raises `ConfigError` if they do not support the data, or if their weights are missing, damaged or cannot be
+    downloaded.
     """
     loader = FEATURES[name]
     if loader is None:
