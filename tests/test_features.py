@@ -98,7 +98,7 @@ def test_missing_damaged_and_other_networks_weights_are_refused(weights: Path, t
         load_inception(damaged, CPU)
     other = tmp_path / "other.pth"
     torch.save(torch.nn.Linear(2, 2).state_dict(), other)
-    with pytest.raises(ConfigError, match="holds other weights"):
+    with pytest.raises(ConfigError, match="does not fit pytorch-fid's"):
         load_inception(other, CPU)
 
 

@@ -16,6 +16,7 @@ import aldvae
 from aldvae.config.execution import Execution
 from aldvae.config.resolve import own_data, resolve
 from aldvae.data import own
+from aldvae.data.dataset import Samples
 from aldvae.data.load import load_dataset
 from aldvae.training.loop import run
 from aldvae.utils.errors import ConfigError
@@ -34,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "pets"
 
 
-def load(path: Path, cache: Path, resize: int | None = None) -> Any:
+def load(path: Path, cache: Path, resize: int | None = None) -> Samples:
     own.load.cache_clear()
     return own.load(path, resize, cache)
 
@@ -48,6 +49,7 @@ def test_class_folders_give_labels_and_flat_folders_none(folder: Path, tmp_path:
     samples = load(folder, tmp_path / "cache")
     assert samples.shape == (3, 16, 20)
     assert samples.classes == ("cats", "dogs")
+    assert samples.labels is not None
     assert samples.labels.tolist() == [0] * 15 + [1] * 15
     first = np.asarray(Image.open(folder / "cats" / "0.png"))
     assert np.array_equal(samples.x[0].permute(1, 2, 0).numpy(), first)
@@ -111,6 +113,7 @@ def test_array_shapes(tmp_path: Path, shape: tuple[int, ...], expected: tuple[in
 def test_labels_may_be_any_whole_numbers(tmp_path: Path) -> None:
     path = save(tmp_path / "a.npz", x=RANDOM.random((4, 3)), labels=np.array([7, -1, 7, 30]))
     samples = load(path, tmp_path)
+    assert samples.labels is not None
     assert samples.labels.tolist() == [1, 0, 1, 2]
     assert samples.classes == ("-1", "7", "30")
 
@@ -138,7 +141,7 @@ def test_invalid_arrays_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray
 
 def test_python_objects_are_never_loaded(tmp_path: Path) -> None:
     class Bomb:
-        def __reduce__(self) -> tuple[Any, ...]:
+        def __reduce__(self) -> tuple[object, ...]:
             return Path.touch, (tmp_path / "executed",)
 
     np.save(tmp_path / "bomb.npy", np.array([Bomb()], dtype=object), allow_pickle=True)
@@ -180,7 +183,7 @@ def test_truncated_arrays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("header", [True, False])
 @pytest.mark.parametrize("names", [["a", "b", "c"], [0, 1, 2]])
-def test_tables_of_vectors(tmp_path: Path, header: bool, names: list[Any]) -> None:
+def test_tables_of_vectors(tmp_path: Path, header: bool, names: list[str] | list[int]) -> None:
     frame = pd.DataFrame(RANDOM.random((12, 3)), columns=names)
     frame.to_csv(tmp_path / "t.csv", index=False, header=header)
     samples = load(tmp_path / "t.csv", tmp_path)

@@ -28,7 +28,7 @@ def load(folder: str, data_dir: Path | None, cache_dir: Path) -> Samples:
             download_into(directory, folder, lambda into: source(into, train=True, download=True))
         # For damaged files, torchvision raises AssertionError or whatever its parsing runs into.
         images = source(directory, train=True, download=False)
-        x, labels = _checked(images)
+        x, labels = _checked(images.data, images.targets)
     except ConfigError:
         raise
     except PermissionError as error:
@@ -39,9 +39,7 @@ def load(folder: str, data_dir: Path | None, cache_dir: Path) -> Samples:
     return Samples(x.unsqueeze(1), labels.long(), tuple(images.classes))
 
 
-def _checked(images: object) -> tuple[Tensor, Tensor]:
-    x: Tensor = images.data  # type: ignore[attr-defined]
-    labels: Tensor = images.targets  # type: ignore[attr-defined]
+def _checked(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     if tuple(x.shape) != (COUNT, 28, 28) or tuple(labels.shape) != (COUNT,) or int(labels.max()) > 9:
         raise ValueError(f"images of {tuple(x.shape)} and labels of {tuple(labels.shape)} are not the original's")
     return x, labels

@@ -8,7 +8,6 @@ import zipfile
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 from urllib.parse import urlparse
 
@@ -78,16 +77,7 @@ def load_inception(weights: Path | None, device: torch.device, precision: str = 
     from pytorch_fid import inception
 
     path = weights if weights is not None else _downloaded(inception.FID_WEIGHTS_URL)
-    state = _read(path)
-    # pytorch-fid loads weights only from its own address, so we replace that function by one that returns ours.
-    with patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):
-        try:
-            network = inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]])
-        except (RuntimeError, TypeError, AttributeError) as error:
-            raise ConfigError(
-                OPTION, f"{path} holds other weights than pytorch-fid's Inception network; name its file"
-            ) from error
-    network.requires_grad_(False)
+    network = _build(path)
     name = f"inception-{_digest(path)}" + ("" if precision == "float32" else f"-{precision}")
     if device.type == "cpu" and precision in _OPENVINO and find_spec("openvino"):
         return OpenVINOInception(network, precision), f"{name}-openvino"
@@ -112,14 +102,27 @@ def _downloaded(url: str) -> Path:
     return path
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Tensor]:
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ConfigError(OPTION, f"{path} does not exist; put pytorch-fid's weights there") from error
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise ConfigError(OPTION, f"{path} is damaged or not a file of torch weights; replace it") from error
     return state
+
+
+def _build(path: Path) -> nn.Module:
+    from pytorch_fid import inception
+
+    state = _read(path)
+    # pytorch-fid loads weights only from its own address, so we replace that function by one that returns ours.
+    with patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):
+        try:
+            network: nn.Module = inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]])
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise ConfigError(OPTION, f"{path} does not fit pytorch-fid's Inception network; name its file") from error
+    return network.requires_grad_(False)
 
 
 def _digest(path: Path) -> str:
