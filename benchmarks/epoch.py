@@ -1,7 +1,7 @@
-"""Claim: a whole epoch of MNIST, training and all metrics, takes at most half of the plain loop's training alone.
+"""Claim: an epoch of MNIST, training and all metrics, takes at most half the time of a plain loop's training alone.
 
 Run `ALDVAE_DATA_DIR=... python benchmarks/epoch.py`: the paper's 54,000 images at size 100, classifier features of 500
-images, one thread, float32. What the hardware could do is the training's bare matrix products.
+images, one thread, float32. The hardware's limit is the bare matrix products of the training.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from mnist import mnist
 from plain import bare_epoch, mlp, mlp_work, plain_epoch
 from timing import medians, report, roofline
 
-from aldvae.data.dataset import inputs
+from aldvae.data.dataset import to_float
 from aldvae.utils.devices import cpu_settings
 
 FLOOR = "products alone"
@@ -25,7 +25,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with cpu_settings(1):
         _, data, _, trainer, evaluator = mnist()
-        images, step, epochs = inputs(data.train.x), mlp_work(), iter(range(1, 1000))
+        images, step, epochs = to_float(data.train.x), mlp_work(), iter(range(1, 1000))
 
         def ours() -> None:
             epoch = next(epochs)

@@ -1,7 +1,7 @@
 """Claim: the Fréchet distance of 500 x 2048 features takes a hundredth of the formula with scipy's matrix square root.
 
-Run `python benchmarks/frechet.py`; one thread, both on the same features in one run. What the hardware could do is
-the one product and the singular values behind the value, without statistics.
+Run `python benchmarks/frechet.py`; one thread, both on the same features in one process. The hardware's limit is
+the one product and the singular values that the distance needs, without statistics.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def ours(a: np.ndarray, b: np.ndarray) -> float:
 def main() -> None:
     """Time both ways alternately."""
     random = np.random.default_rng(0)
-    # Inception's features: not negative, and strongly correlated.
+    # Like Inception's features, these are not negative and strongly correlated.
     mix = random.normal(size=(2048, 2048)) / 45
     a, b = (np.maximum(random.normal(size=(500, 2048)) @ mix + shift, 0) for shift in (0.0, 0.1))
     with cpu_settings(1):

@@ -1,8 +1,8 @@
 """Claims: Inception features at 2.5 times pytorch-fid's rate on a CPU; two FIDs in a fifth of its functions' time.
 
-Run `python benchmarks/inception.py [THREADS]`. Seeded random weights of the same architecture, since the rate does not
-depend on them; 28 x 28 pictures, resized to 299 x 299 by each way itself. What the hardware could do is the
-bare product of two 1024 x 1024 matrices, as often as makes the network's multiply-adds.
+Run `python benchmarks/inception.py [THREADS]`. The weights are seeded random numbers, because the rate does not depend
+on them. Each way resizes the 28 x 28 images to 299 x 299 itself. The hardware's limit is the product of two 1024 x 1024
+matrices, repeated until it has done as many multiply-adds as the network.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from aldvae.utils.devices import cpu_settings
 
 RATE_IMAGES = 40
 FID_IMAGES = 100
-# Of Inception for one image of 299 x 299.
+# Multiply-adds of Inception for one image of 299 x 299.
 MULTIPLY_ADDS = 5.7e9
 FLOOR = "as many multiply-adds in products"
 
 
 @contextmanager
 def random_weights() -> Iterator[None]:
-    """Let pytorch-fid make its network with seeded random weights in place of the downloaded ones."""
+    """Let pytorch-fid build its network with seeded random weights instead of downloading any."""
     torch.manual_seed(0)
     with (
         patch.object(inception, "load_state_dict_from_url", lambda *_, **__: {}),
@@ -52,18 +52,18 @@ def random_inception() -> nn.Module:
 
 
 def features(network: nn.Module) -> Features:
-    """Wrap `network` as aldvae uses it."""
+    """Return `network` wrapped as aldvae uses it."""
     return Features("inception", network, "random", 20, "")
 
 
 @torch.inference_mode()
 def rates(ways: dict[str, Features]) -> None:
-    """Compare images per second, and the features."""
-    pictures = torch.rand(RATE_IMAGES, 1, 28, 28)
+    """Compare the images per second of `ways` with pytorch-fid's, and their features."""
+    images = torch.rand(RATE_IMAGES, 1, 28, 28)
     eager = random_inception()
 
     def theirs() -> torch.Tensor:
-        return torch.cat([eager(batch.expand(-1, 3, -1, -1))[0].flatten(1) for batch in pictures.split(20)])
+        return torch.cat([eager(batch.expand(-1, 3, -1, -1))[0].flatten(1) for batch in images.split(20)])
 
     expected = theirs()
     square = torch.rand(1024, 1024)
@@ -73,29 +73,27 @@ def rates(ways: dict[str, Features]) -> None:
         for _ in range(round(RATE_IMAGES * MULTIPLY_ADDS / 1024**3)):
             torch.mm(square, square, out=out)
 
-    calls = {"pytorch-fid": theirs, FLOOR: products} | {
-        name: lambda way=way: way(pictures) for name, way in ways.items()
-    }
+    calls = {"pytorch-fid": theirs, FLOOR: products} | {name: lambda way=way: way(images) for name, way in ways.items()}
     print(f"features of {RATE_IMAGES} images")
     seconds = medians(calls, repetitions=5)
     report(seconds, against="pytorch-fid")
     for name in ways:
         roofline(seconds, name, FLOOR)
     for name, way in ways.items():
-        print(f"{name}: relative difference {float((way(pictures) - expected).norm() / expected.norm()):.1e}")
+        print(f"{name}: relative difference {float((way(images) - expected).norm() / expected.norm()):.1e}")
 
 
 def two_fids(way: Features, root: Path) -> None:
-    """Compare two distances of 100 images each to a third 100, from files as pytorch-fid wants them."""
+    """Compare two distances, each of 100 images to the same 100 others, read from files for pytorch-fid."""
     random = np.random.default_rng(0)
     sets = [random.integers(0, 256, (FID_IMAGES, 28, 28), dtype=np.uint8) // (i + 1) for i in range(3)]
     folders = [root / name for name in ("reference", "reconstructions", "generations")]
-    for folder, pictures in zip(folders, sets, strict=True):
+    for folder, images in zip(folders, sets, strict=True):
         folder.mkdir()
-        for number, picture in enumerate(pictures):
-            Image.fromarray(picture).save(folder / f"{number}.png")
+        for number, image in enumerate(images):
+            Image.fromarray(image).save(folder / f"{number}.png")
     network = random_inception()
-    tensors = [torch.from_numpy(pictures).unsqueeze(1).float() / 255 for pictures in sets]
+    tensors = [torch.from_numpy(images).unsqueeze(1).float() / 255 for images in sets]
     files = [[str(path) for path in sorted(folder.iterdir())] for folder in folders]
     m, s = fid_score.calculate_activation_statistics(files[0], network, 20, 2048, num_workers=0)
     reference = statistics(way(tensors[0]))

@@ -1,7 +1,7 @@
-"""Kill sweeps on digits at random moments: the results must be byte-identical to an undisturbed pass.
+"""Kill sweeps on digits at random moments: the results must be byte-identical to those of undisturbed sweeps.
 
-`python benchmarks/kills.py` does grid, sweep-init and seeds over two seeds with ``--jobs 2``, once undisturbed and once
-with SIGKILL sent ten times, in turn to the driver and to one of its workers. Exit code 1 if any byte differs.
+`python benchmarks/kills.py` runs grid, sweep-init and seeds over two seeds with ``--jobs 2``, once undisturbed and once
+with ten SIGKILLs, alternately to the driver and to one of its workers. The exit code is 1 if any byte differs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def command(sweep: tuple[str, ...], epochs: int, results_dir: Path) -> list[str]
 
 
 def undisturbed(epochs: int, results_dir: Path) -> float:
-    """Do all sweeps; return the seconds they took."""
+    """Run all sweeps; return the seconds they took."""
     begin = time.monotonic()
     for sweep in SWEEPS:
         subprocess.run(command(sweep, epochs, results_dir), check=True, capture_output=True)
@@ -35,14 +35,14 @@ def undisturbed(epochs: int, results_dir: Path) -> float:
 
 
 def disturbed(epochs: int, results_dir: Path, kills: int, seconds: float, killed: Counter[str]) -> None:
-    """Do all sweeps, killing at random moments that spread over `seconds`; count in `killed` up to `kills`."""
+    """Run all sweeps, killed up to `kills` times at random moments within `seconds`; count each kind in `killed`."""
     for sweep in SWEEPS:
         while True:
             process = subprocess.Popen(
                 command(sweep, epochs, results_dir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
             while killed.total() < kills and process.poll() is None:
-                # The first seconds of a process are imports; some of the kills may well fall there.
+                # Some kills may fall into the first seconds of a process, which are imports.
                 wait(process, random.uniform(1, 1 + 2 * seconds / kills))
                 victim = "worker" if killed["worker"] < killed["driver"] else "driver"
                 if process.poll() is None and kill(process, victim):
@@ -52,7 +52,7 @@ def disturbed(epochs: int, results_dir: Path, kills: int, seconds: float, killed
 
 
 def wait(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """Sleep, or until `process` has ended."""
+    """Sleep for `seconds`, or until `process` has ended."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -60,7 +60,7 @@ def wait(process: subprocess.Popen[bytes], seconds: float) -> None:
 
 
 def kill(driver: subprocess.Popen[bytes], victim: str) -> bool:
-    """Send SIGKILL to the driver or to one of its workers; return whether there was one."""
+    """Send SIGKILL to the driver or to one of its workers; return whether it was running."""
     if victim == "driver":
         driver.kill()
         driver.wait()
@@ -76,18 +76,18 @@ def kill(driver: subprocess.Popen[bytes], victim: str) -> bool:
 
 
 def contents(results_dir: Path) -> dict[str, bytes]:
-    """Return everything but times and provenance, which tell of the disturbance."""
+    """Return the contents of all files but times and provenance, which record the disturbance."""
     found = {}
     for run in sorted(results_dir.iterdir()):
         summary = json.loads((run / "summary.json").read_text())
-        kept = {name: value for name, value in summary.items() if not name.endswith("_seconds")}
-        found[f"{run.name}/summary.json"] = json.dumps(kept).encode()
+        compared = {name: value for name, value in summary.items() if not name.endswith("_seconds")}
+        found[f"{run.name}/summary.json"] = json.dumps(compared).encode()
         found |= {f"{run.name}/{name}": (run / name).read_bytes() for name in TABLES}
     return found
 
 
 def main() -> None:
-    """Do both passes and compare."""
+    """Run the sweeps both ways and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=60)
@@ -98,7 +98,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         seconds = undisturbed(arguments.epochs, Path(root) / "undisturbed")
         expected = contents(Path(root) / "undisturbed")
-        # A pass may end before its last kill.
+        # The sweeps may end before the last kill.
         while killed.total() < arguments.kills:
             results_dir = Path(tempfile.mkdtemp(dir=root))
             disturbed(arguments.epochs, results_dir, arguments.kills, seconds, killed)

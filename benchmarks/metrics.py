@@ -1,7 +1,7 @@
 """Claim: all metrics of an epoch of MNIST, classifier features and 500 images, take under a second on one thread.
 
-Run `ALDVAE_DATA_DIR=... python benchmarks/metrics.py`. The ratio is to a training epoch of the same process.
-What the hardware could do is the networks' passes alone: the VAE over all validation images, and twice the classifier.
+Run `ALDVAE_DATA_DIR=... python benchmarks/metrics.py`. The ratio is to a training epoch in the same process.
+The hardware's limit is the passes of the networks alone: the VAE on all validation images, and the classifier twice.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from mnist import mnist
 from timing import medians, report, roofline
 
-from aldvae.data.dataset import inputs
+from aldvae.data.dataset import to_float
 from aldvae.utils.devices import cpu_settings
 
 FLOOR = "networks' passes alone"
@@ -21,14 +21,14 @@ def main() -> None:
     with cpu_settings(1):
         config, data, features, trainer, evaluator = mnist()
         trainer.train_epoch(1)
-        images, noise = inputs(data.validation.x), torch.randn(len(data.validation), trainer.model.latent_dim)
-        some = images[: config.fid_samples]
+        images, noise = to_float(data.validation.x), torch.randn(len(data.validation), trainer.model.latent_dim)
+        first = images[: config.fid_samples]
 
         @torch.inference_mode()
         def passes() -> None:
             trainer.model(images, noise)
-            features(some)
-            features(some)
+            features(first)
+            features(first)
 
         ways = {
             "training epoch": lambda: trainer.train_epoch(2),

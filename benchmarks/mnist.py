@@ -1,4 +1,4 @@
-"""What an adaptive run on MNIST is made of, for benchmarks of its parts."""
+"""The parts of an adaptive run on MNIST, for benchmarks of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aldvae.utils.devices import pick_device
 
 
 class Parts(NamedTuple):
-    """The parts of a run with classifier features, from 100 dimensions, on the CPU."""
+    """The parts of a run with classifier features and 100 initial dimensions, on the CPU."""
 
     config: RunConfig
     data: Dataset
@@ -26,7 +26,7 @@ class Parts(NamedTuple):
 
 
 def mnist() -> Parts:
-    """Load and make them; the data lie where `ALDVAE_DATA_DIR` says."""
+    """Load the data in `ALDVAE_DATA_DIR` and build the parts."""
     config = resolve("adaptive", "mnist", fid_features="classifier")
     execution, device = Execution(), pick_device("cpu")
     data = load_data(config, execution, InputCache())

@@ -1,4 +1,4 @@
-"""What training is measured against: the plain PyTorch loop, and the bare products and convolutions of an epoch."""
+"""Baselines for training: the plain PyTorch loop, and the bare products and convolutions of an epoch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ BATCH, SIZE = 64, 100
 
 
 class PlainVAE(nn.Module):
-    """A VAE as one would write it by hand; `encoder` gives, and `decoder` takes after one layer, `width` numbers."""
+    """A VAE as usually written by hand; `width` is the output size of `encoder` and the input size of `decoder`."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, width: int) -> None:
-        """Put a latent space of `SIZE` between them."""
+        """Add a latent space of `SIZE` dimensions between encoder and decoder."""
         super().__init__()
         self.encoder, self.decoder = encoder, nn.Sequential(nn.Linear(SIZE, width), nn.ReLU(), decoder)
         self.mu, self.log_var = nn.Linear(width, SIZE), nn.Linear(width, SIZE)
@@ -42,12 +42,12 @@ def conv() -> PlainVAE:
     down = [layer for i in (3, 32, 32, 32) for layer in (nn.Conv2d(i, 32, 4, stride=2, padding=1), nn.SiLU())]
     up = [layer for o in (32, 32, 32, 3) for layer in (nn.ReLU(), nn.ConvTranspose2d(32, o, 4, stride=2, padding=1))]
     dense = nn.Flatten(), nn.Linear(512, 256), nn.SiLU(), nn.Linear(256, 256), nn.SiLU()
-    spread = nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 512), nn.Unflatten(1, (32, 4, 4))
-    return PlainVAE(nn.Sequential(*down, *dense), nn.Sequential(*spread, *up), 256)
+    project = nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 512), nn.Unflatten(1, (32, 4, 4))
+    return PlainVAE(nn.Sequential(*down, *dense), nn.Sequential(*project, *up), 256)
 
 
 def plain_epoch(make: Callable[[], PlainVAE], images: Tensor) -> None:
-    """Train for an epoch as most people do: a shuffling DataLoader, default Adam with AMSGrad, eager."""
+    """Train for an epoch as is usual: a shuffling DataLoader, default Adam with AMSGrad, eager mode."""
     model = make()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, amsgrad=True)
     for (x,) in DataLoader(TensorDataset(images), batch_size=BATCH, shuffle=True):
@@ -60,7 +60,7 @@ Work = Callable[[], object]
 
 
 def product(inputs: int, outputs: int, first: bool = False) -> Work:
-    """Return the products of a linear layer's step: forward, gradient of the weights, and but for the `first` of x."""
+    """Return the products of a step of a linear layer: forward, gradient of the weights and, unless `first`, of x."""
     x, w, g = torch.randn(BATCH, inputs), torch.randn(outputs, inputs), torch.randn(BATCH, outputs)
     forward, weight, back = torch.empty_like(g), torch.empty_like(w), torch.empty_like(x)
 
@@ -74,16 +74,16 @@ def product(inputs: int, outputs: int, first: bool = False) -> Work:
 
 
 def convolution(inputs: int, outputs: int, side: int, transposed: bool = False, first: bool = False) -> Work:
-    """Return the same for a convolution with stride 2 on maps of `side` pixels, in the memory order that is faster."""
+    """Return the same for a convolution with stride 2 on maps of `side` pixels, in the faster memory order."""
     order = torch.channels_last
     x = torch.randn(BATCH, inputs, side, side).to(memory_format=order)
     w = torch.randn(*((inputs, outputs) if transposed else (outputs, inputs)), 4, 4).to(memory_format=order)
-    how = (2, 2), (1, 1), (1, 1), transposed, (0, 0), 1
-    g = torch.randn_like(torch.convolution(x, w, None, *how))
+    options = (2, 2), (1, 1), (1, 1), transposed, (0, 0), 1
+    g = torch.randn_like(torch.convolution(x, w, None, *options))
 
     def work() -> None:
-        torch.convolution(x, w, None, *how)
-        torch.ops.aten.convolution_backward(g, x, w, None, *how, (not first, True, False))
+        torch.convolution(x, w, None, *options)
+        torch.ops.aten.convolution_backward(g, x, w, None, *options, (not first, True, False))
 
     return work
 
@@ -103,7 +103,7 @@ def conv_work() -> list[Work]:
 
 
 def bare_epoch(step: Sequence[Work], images: int) -> None:
-    """Do the work of all steps of an epoch."""
+    """Do the work of all steps of an epoch, without the rest of training."""
     with torch.no_grad():
         for _ in range(images // BATCH):
             for work in step:

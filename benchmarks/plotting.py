@@ -1,7 +1,7 @@
 """Plot 200 runs of 200 epochs: `python benchmarks/plotting.py` prints the seconds of one ``aldvae plot``.
 
-The runs are copies of one real run on digits under other seeds; what is measured is reading and drawing. What
-the hardware could do is reading their tables alone.
+The runs are copies of one real run on digits with other seeds; the time is that of reading and drawing. The lower
+limit is reading their tables alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RUNS = 200
 
 
 def main() -> None:
-    """Make the runs, plot them, print the seconds."""
+    """Create the runs, plot them and print the seconds."""
     with tempfile.TemporaryDirectory() as root:
         config = resolve("adaptive", "digits", stop=False)
         source = run(config, Execution(results_dir=Path(root) / "one")).path
@@ -36,13 +36,13 @@ def main() -> None:
             (target / "config.json").write_text(json.dumps({"settings": copy.to_json(), "inputs": {}}))
         begin = time.monotonic()
         command = [sys.executable, "-m", "aldvae", "plot", str(Path(root) / "many")]
-        told = subprocess.run(command, check=True, capture_output=True, text=True)
+        completed = subprocess.run(command, check=True, capture_output=True, text=True)
         seconds = time.monotonic() - begin
         begin = time.monotonic()
         for table in (Path(root) / "many").glob("*/*.csv"):
             pd.read_csv(table)
         reading = time.monotonic() - begin
-    print(f"{RUNS} runs of {config.epochs} epochs: {len(told.stdout.splitlines())} files in {seconds:.1f} s")
+    print(f"{RUNS} runs of {config.epochs} epochs: {len(completed.stdout.splitlines())} files in {seconds:.1f} s")
     print(f"roofline: reading the tables alone in {reading:.1f} s; {machine()}")
 
 

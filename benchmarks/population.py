@@ -1,7 +1,7 @@
-"""Claim: on a CPU a stack of runs is no faster than one run after another, so that sweeps never stack them there.
+"""Claim: on a CPU a stack of runs is no faster than one run after another, so sweeps do not stack runs there.
 
-Run `ALDVAE_DATA_DIR=... python benchmarks/population.py`; the shapes of digits and MNIST at size 32, so many runs with
-different seeds, float32. On a machine with an NVIDIA GPU add `--device cuda`.
+Run `ALDVAE_DATA_DIR=... python benchmarks/population.py`; digits and MNIST at size 32, `--runs` seeds, float32. On a
+machine with an NVIDIA GPU add `--device cuda`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aldvae.utils.devices import cpu_settings
 
 
 def compare(dataset: str, limit: int | None, runs: int, device: torch.device, repetitions: int) -> None:
-    """Train an epoch of all runs both ways in turn."""
+    """Time an epoch of all runs, one after another and as a stack, alternately."""
     configs = [
         resolve("adaptive", dataset, init_dim=32, limit=limit, fid_features="none", seed=seed) for seed in range(runs)
     ]
@@ -31,7 +31,7 @@ def compare(dataset: str, limit: int | None, runs: int, device: torch.device, re
         for trainer in alone:
             trainer.train_epoch(epoch)
 
-    # A GPU has done its work when the epoch's losses are numbers.
+    # Both return the losses as numbers, which waits for a GPU.
     epochs = iter(range(1, 1000))
     ways = {
         "one after another": lambda: one_after_another(next(epochs)),
@@ -43,7 +43,7 @@ def compare(dataset: str, limit: int | None, runs: int, device: torch.device, re
 
 
 def main() -> None:
-    """Compare on both shapes."""
+    """Compare on both datasets."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--repetitions", type=int, default=5)

@@ -1,8 +1,7 @@
 """Seconds from the command to the first training step: `ALDVAE_DATA_DIR=... python benchmarks/startup.py`.
 
-Runs ``aldvae adaptive --dataset mnist --fid-features classifier`` in a process that ends at the optimiser's first step;
-the caches are warm after the first of the repetitions, which does not count. What the hardware could do is a process
-that imports torch and nothing else.
+Runs ``aldvae adaptive --dataset mnist --fid-features classifier`` in a process that ends at the optimiser's first step.
+A first repetition fills the caches and does not count. The lower limit is a process that only imports torch.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import tempfile
 from timing import medians, report, roofline
 
 REPETITIONS = 5
-# What a user's command does, but that it ends where training begins.
+# The user's command, except that it exits where training starts.
 CODE = """
 import os, torch
 torch.optim.Adam.step = lambda *_: os._exit(0)
@@ -26,7 +25,7 @@ FLOOR = "import torch"
 
 
 def python(code: str, *options: str) -> None:
-    """Run `code` in a process of its own."""
+    """Run `code` in a separate process."""
     subprocess.run([sys.executable, "-c", code, *options], check=True, stderr=subprocess.DEVNULL)
 
 
@@ -37,7 +36,7 @@ def command() -> None:
 
 
 def main() -> None:
-    """Print the median."""
+    """Print the medians."""
     ways = {"command to first step": command, FLOOR: lambda: python("import torch")}
     medians(ways, repetitions=1)
     seconds = medians(ways, REPETITIONS)

@@ -1,8 +1,8 @@
-"""What a sweep costs beside its training: the overhead of a run, the driver's memory, and two runs side by side.
+"""The cost of a sweep besides training: the overhead per run, the driver's memory, and two runs at a time.
 
-`python benchmarks/sweeps.py overhead` does 200 tiny runs of digits in one sweep. `python benchmarks/sweeps.py pairs`
-compares two MNIST runs with ``--jobs 2`` with one that has a single thread and the machine to itself, in turn; it needs
-ALDVAE_DATA_DIR.
+`python benchmarks/sweeps.py overhead` runs 200 tiny runs on digits in one sweep. `python benchmarks/sweeps.py pairs`
+compares two MNIST runs with ``--jobs 2`` to one single-threaded run that has the machine to itself, alternately; it
+needs ALDVAE_DATA_DIR.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TINY = ["--limit", "300", "--epochs", "3", "--fid-samples", "80", "--silhouette-
 
 
 def aldvae(*arguments: str | Path) -> subprocess.Popen[bytes]:
-    """Start a command."""
+    """Start `aldvae` with `arguments` as a process."""
     line = [sys.executable, "-m", "aldvae", *map(str, arguments)]
     return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -34,7 +34,7 @@ def summaries(results_dir: Path) -> list[dict[str, float]]:
 
 
 def overhead(runs: int) -> None:
-    """Print the seconds a run takes outside training and metrics, and the driver's memory early and late."""
+    """Print the seconds per run outside training and metrics, and the driver's memory early and late."""
     with tempfile.TemporaryDirectory() as root:
         results_dir, memory = Path(root), list[tuple[int, float]]()
         aldvae("grid", "--dims", "2", "--seeds", "100", *TINY, "--results-dir", results_dir / "warm").wait()
@@ -49,16 +49,16 @@ def overhead(runs: int) -> None:
             time.sleep(0.05)
         assert first is not None
         seconds = time.monotonic() - first
-        worked = sum(told["train_seconds"] + told["metrics_seconds"] for told in summaries(results_dir / "runs"))
-    print(f"{runs} runs: {seconds:.1f} s from the first run's end, of which {worked:.1f} s training and metrics")
-    print(f"overhead: {(seconds - worked * (runs - 1) / runs) / (runs - 1):.3f} s a run")
-    for share in (0.1, 0.5, 0.95):
-        print(f"driver after {share:.0%}: {next(size for done, size in memory if done >= share * runs):.1f} MB")
+        compute_seconds = sum(s["train_seconds"] + s["metrics_seconds"] for s in summaries(results_dir / "runs"))
+    print(f"{runs} runs: {seconds:.1f} s from the first run's end, {compute_seconds:.1f} s of it training and metrics")
+    print(f"overhead: {(seconds - compute_seconds * (runs - 1) / runs) / (runs - 1):.3f} s a run")
+    for fraction in (0.1, 0.5, 0.95):
+        print(f"driver after {fraction:.0%}: {next(size for done, size in memory if done >= fraction * runs):.1f} MB")
     print(f"roofline: nothing but training and metrics would be 0 s a run; {machine()}")
 
 
 def resident(pid: int) -> float:
-    """Return the resident memory of a process in MB; 0 for one that has ended."""
+    """Return the resident memory of a process in MB; 0 if it has ended."""
     try:
         match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     except (FileNotFoundError, ProcessLookupError):
@@ -67,12 +67,12 @@ def resident(pid: int) -> float:
 
 
 def pairs(repetitions: int, epochs: int) -> None:
-    """Print how much longer two runs with ``--jobs 2`` take than one alone, wall time from command to end."""
+    """Print the ratio of wall times of two runs with ``--jobs 2`` and of one alone, each from command to end."""
     run = ["grid", "--dataset", "mnist", "--fid-features", "classifier", "--epochs", str(epochs), "--dims", "16"]
     ways = {"one": ["--seeds", "0", "--threads", "1"], "two": ["--seeds", "0-1", "--jobs", "2"]}
     ratios = []
     with tempfile.TemporaryDirectory() as root:
-        # The classifier behind the distances is trained once on a machine.
+        # The classifier behind the distances is trained once per machine, so before the measurement.
         aldvae(*run, "--seeds", "9", "--results-dir", Path(root) / "warm").wait()
         for number in range(repetitions):
             seconds = []
@@ -87,7 +87,7 @@ def pairs(repetitions: int, epochs: int) -> None:
 
 
 def main() -> None:
-    """Do what was asked for."""
+    """Run one of the two benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["overhead", "pairs"])
     parser.add_argument("--runs", type=int, default=200)

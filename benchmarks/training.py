@@ -1,7 +1,7 @@
-"""Claims: training on a CPU runs at twice the rate of the plain PyTorch loop, and at 60% of that of the bare products.
+"""Claims: training on a CPU runs at twice the rate of a plain PyTorch loop, and at 60% of that of the bare products.
 
 `ALDVAE_DATA_DIR=... python benchmarks/training.py mnist` (the fully connected network) or `eurosat` (the convolutional
-one) prints the seconds of an epoch of each at size 100, and the ratios; see `plain.py` for what is compared with.
+one) prints the seconds of an epoch of each at size 100, and the ratios; `plain.py` holds the baselines.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from timing import medians, report, roofline
 
 from aldvae.config.execution import Execution
 from aldvae.config.resolve import resolve
-from aldvae.data.dataset import inputs
+from aldvae.data.dataset import to_float
 from aldvae.training.inputs import InputCache, load_data
 from aldvae.training.trainer import Trainer
 from aldvae.utils.devices import cpu_settings
 
-# The samples of an epoch, the plain network, the bare work of a step.
+# For each dataset: the samples of an epoch, the plain network, and the bare work of a step.
 CASES = {"mnist": (20_000, mlp, mlp_work), "eurosat": (2_000, conv, conv_work)}
 FLOOR = "products alone"
 
 
 def main() -> None:
-    """Measure an epoch of each."""
+    """Time an epoch of each way alternately."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--threads", type=int, default=1)
@@ -36,7 +36,7 @@ def main() -> None:
     config = resolve("adaptive", arguments.case, limit=limit, fid_features="none", init_dim=100)
     with cpu_settings(arguments.threads):
         data = load_data(config, Execution(), InputCache())
-        images, step = inputs(data.train.x), work()
+        images, step = to_float(data.train.x), work()
         trainer, half = (
             Trainer(replace(config, precision=precision), data, torch.device("cpu"))
             for precision in ("float32", "bfloat16")

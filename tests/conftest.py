@@ -1,4 +1,4 @@
-"""What several tests need: real data or a reason to skip, a cache of their own, the command line in a process."""
+"""Shared fixtures: real data or a reason to skip, a separate cache, the command line in a process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aldvae.config.presets import PROTOCOLS
 from aldvae.data.dataset import Dataset
 from aldvae.data.load import load_dataset
 
-# An adaptive run on digits of a second.
+# Settings of an adaptive run on digits that takes a second.
 TINY: dict[str, Any] = {
     "limit": 200,
     "epochs": 6,
@@ -36,7 +36,7 @@ Cli = Callable[..., Result]
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache for this session, so that no test sees or leaves anything in the user's."""
+    """A cache for this session, so that no test reads or changes the user's."""
     directory = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALDVAE_CACHE_DIR", str(directory))
@@ -44,13 +44,13 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def digits(limit: int | None = None) -> Dataset:
-    """The embedded digits, cut as their protocol says."""
+    """Return the embedded digits, split as in their protocol."""
     return load_dataset("digits", validation=PROTOCOLS["digits"].validation, limit=limit, cache_dir=Path())
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder of the real datasets; without one the test is skipped, or fails where they are required (CI)."""
+    """The folder of the real datasets; without it the test is skipped, or fails where they are required (CI)."""
     named = os.environ.get("ALDVAE_DATA_DIR")
     if named and Path(named).is_dir():
         return Path(named)
@@ -62,12 +62,12 @@ def data_dir() -> Path:
 
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def served(directory: Path) -> Iterator[str]:
-    """Serve the files in `directory` on the loopback; yields the address."""
+    """Serve the files in `directory` on localhost; yields the address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=directory))
     Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -79,7 +79,7 @@ def served(directory: Path) -> Iterator[str]:
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
-    """Run `aldvae ARGS` in a process of its own, in an empty folder; keywords are environment variables."""
+    """Return a function that runs `aldvae ARGS` as a process in an empty folder; keywords are environment variables."""
 
     def run(*args: str | Path, **environment: str) -> Result:
         return subprocess.run(

@@ -70,7 +70,7 @@ def test_says_the_size_found(cli: Cli) -> None:
         (["--silhouette-samples=600"], "--silhouette-samples 600 is more than the 539"),
         (["--limit=100"], "--fid-samples 500 is more than the 30"),
         (["--no-such-option"], "--no-such-option"),
-        (["--device=cuda:99"], "--device cuda:99 was asked for"),
+        (["--device=cuda:99"], "--device cuda:99 is not available"),
         (["--threads=0"], "--threads must be 1"),
         (["--dataset=mnist", "--fid-features=none", "--data-dir=nowhere"], "--data-dir nowhere does not exist"),
         (["--fid-features=inception", "--inception-weights=nowhere.pth"], "--inception-weights nowhere.pth"),

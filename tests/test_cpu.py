@@ -9,7 +9,7 @@ def denormals_count() -> bool:
     return bool(torch.tensor([1e-30]) * torch.tensor([1e-10]) != 0)
 
 
-def test_threads_and_denormals_are_as_asked_for_inside_and_as_before_outside() -> None:
+def test_threads_and_denormals_are_set_inside_the_context_and_restored_outside() -> None:
     before = torch.get_num_threads()
     assert denormals_count()
     with cpu_settings(2) as outer:

@@ -20,7 +20,7 @@ from aldvae.utils.errors import ConfigError
 from tests.conftest import digits, served
 
 
-def named(name: str, data_dir: Path, limit: int | None = None) -> Dataset:
+def load_named(name: str, data_dir: Path, limit: int | None = None) -> Dataset:
     return load_dataset(name, validation=0.1, limit=limit, data_dir=data_dir, cache_dir=data_dir / "no cache needed")
 
 
@@ -28,7 +28,7 @@ def test_every_dataset_has_a_protocol() -> None:
     assert set(SOURCES) == set(PROTOCOLS)
 
 
-def test_digits_are_cut_once_and_for_all() -> None:
+def test_digits_are_split_the_same_each_time() -> None:
     data = digits()
     assert (len(data.train), len(data.validation)) == (1258, 539)
     assert data.shape == (1, 8, 8)
@@ -43,19 +43,21 @@ def test_a_limit_gives_the_same_part_each_time() -> None:
     small, same, large = (digits(n) for n in (100, 100, 300))
     assert (len(small.train), len(small.validation)) == (70, 30)
     assert small.fingerprint == same.fingerprint != large.fingerprint
-    known = {image.numpy().tobytes() for image in torch.cat([large.train.x, large.validation.x])}
-    assert all(image.numpy().tobytes() in known for image in small.train.x)
+    large_images = {image.numpy().tobytes() for image in torch.cat([large.train.x, large.validation.x])}
+    assert all(image.numpy().tobytes() in large_images for image in small.train.x)
 
 
-@pytest.mark.parametrize(("limit", "problem"), [(1, "cannot be cut"), (1798, "more than the 1797")])
-def test_senseless_limits(limit: int, problem: str) -> None:
-    with pytest.raises(ConfigError, match=f"--limit {limit}.*{problem}|--limit.*{problem}"):
+@pytest.mark.parametrize(
+    ("limit", "problem"), [(1, "splits 1 samples into 1 for training and 0"), (1798, "more than the 1797")]
+)
+def test_a_limit_too_small_or_too_large_is_refused(limit: int, problem: str) -> None:
+    with pytest.raises(ConfigError, match=f"--limit {limit} .*{problem}"):
         digits(limit)
 
 
 @pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashionmnist", "FashionMNIST")])
 def test_real_data_is_torchvisions(data_dir: Path, name: str, folder: str) -> None:
-    data = named(name, data_dir)
+    data = load_named(name, data_dir)
     theirs = getattr(datasets, folder)(data_dir, train=True)
     assert (len(data.train), len(data.validation), data.shape) == (54_000, 6_000, (1, 28, 28))
     images = torch.cat([data.train.x, data.validation.x])
@@ -68,16 +70,16 @@ def test_real_data_is_torchvisions(data_dir: Path, name: str, folder: str) -> No
     assert theirs.targets[first] == data.train.labels[0]
 
 
-def test_missing_data_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_data_names_the_folder_it_was_expected_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
-    with pytest.raises(ConfigError, match=f"--data-dir {tmp_path}: MNIST is not there"):
-        named("mnist", tmp_path)
+    with pytest.raises(ConfigError, match=f"--data-dir {tmp_path}: MNIST is missing"):
+        load_named("mnist", tmp_path)
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ConfigError, match="does not exist; make it"):
-        named("mnist", tmp_path / "missing")
+    with pytest.raises(ConfigError, match="does not exist; create it"):
+        load_named("mnist", tmp_path / "missing")
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="is not a folder"):
-        named("mnist", tmp_path / "file")
+        load_named("mnist", tmp_path / "file")
 
 
 @pytest.mark.parametrize("size", [0, 3, 10, 5000])
@@ -88,7 +90,7 @@ def test_truncated_files_are_named(data_dir: Path, tmp_path: Path, file: str, si
     (raw / file).unlink()
     (raw / file).write_bytes((data_dir / "MNIST" / "raw" / file).read_bytes()[:size])
     with pytest.raises(ConfigError, match="MNIST/raw holds damaged or truncated files"):
-        named("mnist", tmp_path)
+        load_named("mnist", tmp_path)
 
 
 def test_missing_data_is_downloaded_and_moved_into_place(
@@ -105,8 +107,8 @@ def test_missing_data_is_downloaded_and_moved_into_place(
     monkeypatch.setattr(datasets.MNIST, "resources", resources)
     with served(source) as address:
         monkeypatch.setattr(datasets.MNIST, "mirrors", [f"{address}/"])
-        data = named("mnist", target, limit=1000)
-    assert data.fingerprint == named("mnist", data_dir, limit=1000).fingerprint
+        data = load_named("mnist", target, limit=1000)
+    assert data.fingerprint == load_named("mnist", data_dir, limit=1000).fingerprint
     assert [path.name for path in target.iterdir()] == ["MNIST"]
 
 
@@ -121,10 +123,10 @@ def test_eurosat_is_decoded_once(data_dir: Path, cache_dir: Path, monkeypatch: p
     first = eurosat.load(data_dir, cache_dir)
     assert first.labels is not None
     assert first.labels.bincount().sum() == 27_000
-    picture = eurosat.files(data_dir, cache_dir)[12_345]
-    assert np.array_equal(first.x[12_345].permute(1, 2, 0).numpy(), np.asarray(Image.open(picture)))
-    assert first.classes[int(first.labels[12_345])] == picture.parent.name
-    monkeypatch.setattr(eurosat, "read_pictures", None)
+    image = eurosat.files(data_dir, cache_dir)[12_345]
+    assert np.array_equal(first.x[12_345].permute(1, 2, 0).numpy(), np.asarray(Image.open(image)))
+    assert first.classes[int(first.labels[12_345])] == image.parent.name
+    monkeypatch.setattr(eurosat, "read_images", None)
     assert eurosat.load(data_dir, cache_dir).fingerprint == first.fingerprint
 
 
@@ -140,7 +142,7 @@ def test_a_truncated_jpeg_and_a_missing_one_are_named(data_dir: Path, tmp_path: 
     rivers.mkdir()
     for file in files[1:]:
         (rivers / file.name).symlink_to(file)
-    with pytest.raises(ConfigError, match="holds 26999 pictures instead of 27000"):
+    with pytest.raises(ConfigError, match="holds 26999 images instead of 27000"):
         eurosat.load(tmp_path, tmp_path)
     (rivers / files[0].name).write_bytes(files[0].read_bytes()[:900])
     with pytest.raises(ConfigError, match=rf"{files[0].name} is damaged or truncated"):

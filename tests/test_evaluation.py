@@ -18,7 +18,7 @@ from aldvae.metrics.clustering import agreement, find_clusters, silhouette
 from aldvae.metrics.evaluation import Evaluator, check_samples
 from aldvae.metrics.features import Features
 from aldvae.metrics.frechet import Statistics, cached_statistics, statistics
-from aldvae.metrics.latent import active_units, kinds_of_dimensions
+from aldvae.metrics.latent import active_units, count_dimension_usage
 from aldvae.models.build import build_vae
 from aldvae.models.vae import VAE
 from aldvae.utils.errors import ConfigError, DivergedError
@@ -28,8 +28,8 @@ CPU = torch.device("cpu")
 
 
 def evaluator(features: Features | None = None, **changes: Any) -> Evaluator:
-    given = {"fid_features": "none", "fid_samples": 100, "silhouette_samples": 100, **changes}
-    return Evaluator(resolve("fixed", "digits", **given), digits().validation, features, Path(), CPU)
+    settings = {"fid_features": "none", "fid_samples": 100, "silhouette_samples": 100, **changes}
+    return Evaluator(resolve("fixed", "digits", **settings), digits().validation, features, Path(), CPU)
 
 
 def small_vae() -> VAE:
@@ -57,7 +57,7 @@ def test_silhouette_is_equation_one() -> None:
 
 
 @pytest.mark.parametrize("groups", [np.zeros(20, int), np.arange(20)])
-def test_silhouette_of_one_group_or_of_each_its_own_is_zero(groups: np.ndarray) -> None:
+def test_silhouette_of_one_group_or_of_groups_of_one_is_zero(groups: np.ndarray) -> None:
     assert silhouette(np.random.default_rng(0).normal(size=(20, 3)), groups) == 0.0
 
 
@@ -78,11 +78,11 @@ def test_agreement_does_not_depend_on_the_clusters_names(labels: list[int], seed
     assert agreement(renamed, classes) == pytest.approx(agreement(clusters, classes))
 
 
-def test_kinds_of_dimensions_count_who_uses_them() -> None:
+def test_dimensions_are_active_mixed_or_passive_by_the_samples_that_use_them() -> None:
     log_var = torch.zeros(100, 3)
     log_var[:, 0] = -3
     log_var[:30, 1] = -3
-    assert kinds_of_dimensions(log_var) == {"dims_active": 1, "dims_mixed": 1, "dims_passive": 1}
+    assert count_dimension_usage(log_var) == {"dims_active": 1, "dims_mixed": 1, "dims_passive": 1}
 
 
 def test_groups_may_be_the_classes_and_points_the_means() -> None:
@@ -99,23 +99,23 @@ def test_groups_may_be_the_classes_and_points_the_means() -> None:
         check_samples(config, unlabelled)
 
 
-def test_reference_statistics_are_kept_and_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
-    seen: list[int] = []
+def test_reference_statistics_are_cached_and_a_damaged_file_is_rebuilt(tmp_path: Path) -> None:
+    calls: list[int] = []
 
     def make() -> Statistics:
-        seen.append(1)
+        calls.append(1)
         return statistics(torch.arange(12.0).reshape(4, 3) ** 2)
 
     first, second = cached_statistics(tmp_path, "key", make), cached_statistics(tmp_path, "key", make)
     assert torch.equal(first.factor, second.factor)
     assert torch.equal(first.mean, second.mean)
-    assert len(seen) == 1
+    assert len(calls) == 1
     (file,) = tmp_path.rglob("*.safetensors")
     file.write_bytes(file.read_bytes()[:20])
     assert torch.equal(cached_statistics(tmp_path, "key", make).factor, first.factor)
-    assert len(seen) == 2
+    assert len(calls) == 2
     cached_statistics(tmp_path, "other", make)
-    assert len(seen) == 3
+    assert len(calls) == 3
 
 
 def test_active_units_count_what_varies_over_images() -> None:
@@ -137,7 +137,7 @@ def test_a_model_at_the_prior_has_no_kl_and_no_active_units() -> None:
     assert found.metrics["active_units"] == 0
 
 
-def test_recon_loss_of_an_undecided_decoder_is_log_two_a_pixel() -> None:
+def test_recon_loss_of_a_decoder_with_zero_logits_is_log_two_per_pixel() -> None:
     model = small_vae()
     last = model.decoder[-2]  # type: ignore[index]
     torch.nn.init.zeros_(last.weight)
@@ -159,7 +159,7 @@ def test_without_features_there_is_no_frechet_distance() -> None:
     assert not {"fid_recon", "fid_gen"} & set(evaluator().evaluate(small_vae(), 1).metrics)
 
 
-def test_a_loss_that_is_no_number_names_the_epoch() -> None:
+def test_a_loss_that_is_not_a_number_names_the_epoch() -> None:
     model = small_vae()
     torch.nn.init.constant_(model.mu.bias, float("nan"))
     with pytest.raises(DivergedError, match="epoch 7: recon_loss is nan"):

@@ -22,7 +22,7 @@ from aldvae.sweeps.executors.worker import hide_paths, one_line
 from aldvae.sweeps.jobs import sweep
 from aldvae.training.callbacks import Callback, Row
 from aldvae.training.loop import run
-from aldvae.utils.devices import spread
+from aldvae.utils.devices import device_for_worker
 from tests.conftest import TINY, Cli
 
 FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items() if name != "init_dim"]
@@ -123,10 +123,10 @@ def test_paths_are_hidden_and_reasons_are_one_line() -> None:
 
 def test_gpus_are_given_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert [spread("auto", worker) for worker in range(4)] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
-    assert spread("cpu", 1) == "cpu"
+    assert [device_for_worker("auto", worker) for worker in range(4)] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+    assert device_for_worker("cpu", 1) == "cpu"
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    assert spread("auto", 1) == "auto"
+    assert device_for_worker("auto", 1) == "auto"
 
 
 def test_a_directory_sync_finds_what_changed(tmp_path: Path) -> None:

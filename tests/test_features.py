@@ -11,8 +11,8 @@ from PIL import Image
 from pytorch_fid import fid_score, inception
 
 from aldvae.config.run_config import FID_FEATURES
-from aldvae.data.dataset import frames
-from aldvae.metrics.features import FEATURES, Request, load_features
+from aldvae.data.dataset import select_frames
+from aldvae.metrics.features import FEATURES, FeatureConfig, load_features
 from aldvae.metrics.inception import load_inception
 from aldvae.utils.errors import ConfigError
 from tests.conftest import digits, served
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of seeded random weights of pytorch-fid's own architecture; the real ones need a network."""
+    """A file of seeded random weights for pytorch-fid's network; the original weights would have to be downloaded."""
     path = tmp_path_factory.mktemp("weights") / "random.pth"
     states: list[dict[str, torch.Tensor]] = []
     torch.manual_seed(0)
@@ -59,7 +59,7 @@ def test_inception_path_equals_pytorch_fids_own(
     else:
         monkeypatch.setattr("aldvae.metrics.inception.find_spec", lambda _: None)
     load_inception.cache_clear()
-    features = load_features("inception", digits(), Request(tmp_path, CPU, weights))
+    features = load_features("inception", digits(), FeatureConfig(tmp_path, CPU, weights))
     load_inception.cache_clear()
     assert features is not None
     assert features.identity.endswith("-openvino") == with_openvino
@@ -72,15 +72,15 @@ def test_inception_path_equals_pytorch_fids_own(
 
 
 @pytest.mark.parametrize("with_openvino", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_half_precision_only_when_asked(
+def test_half_precision_only_on_request(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_openvino: bool
 ) -> None:
     if not with_openvino:
         monkeypatch.setattr("aldvae.metrics.inception.find_spec", lambda _: None)
     load_inception.cache_clear()
     image = torch.rand(1, 3, 28, 28)
-    exact = load_features("inception", digits(), Request(tmp_path, CPU, weights))
-    half = load_features("inception", digits(), Request(tmp_path, CPU, weights, "bfloat16"))
+    exact = load_features("inception", digits(), FeatureConfig(tmp_path, CPU, weights))
+    half = load_features("inception", digits(), FeatureConfig(tmp_path, CPU, weights, "bfloat16"))
     load_inception.cache_clear()
     assert exact is not None
     assert half is not None
@@ -89,7 +89,7 @@ def test_half_precision_only_when_asked(
     assert 1e-5 < error < 0.05
 
 
-def test_weights_that_are_missing_damaged_or_of_another_network(weights: Path, tmp_path: Path) -> None:
+def test_missing_damaged_and_other_networks_weights_are_refused(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--inception-weights .* does not exist"):
         load_inception(tmp_path / "missing.pth", CPU)
     damaged = tmp_path / "damaged.pth"
@@ -98,17 +98,17 @@ def test_weights_that_are_missing_damaged_or_of_another_network(weights: Path, t
         load_inception(damaged, CPU)
     other = tmp_path / "other.pth"
     torch.save(torch.nn.Linear(2, 2).state_dict(), other)
-    with pytest.raises(ConfigError, match="does not hold weights"):
+    with pytest.raises(ConfigError, match="does not fit pytorch-fid's"):
         load_inception(other, CPU)
 
 
-def test_without_weights_it_says_where_to_put_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_weights_the_error_says_where_to_put_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(inception, "FID_WEIGHTS_URL", "http://127.0.0.1:9/weights-6726825d.pth")
     with pytest.raises(ConfigError, match=r"put the file at .*checkpoints/weights-6726825d\.pth"):
         load_inception(None, CPU)
     place = tmp_path / "checkpoints" / "weights-6726825d.pth"
-    place.write_bytes(b"not what was meant")
+    place.write_bytes(b"other content")
     with pytest.raises(ConfigError, match=r"is damaged .*6726825d"):
         load_inception(None, CPU)
 
@@ -133,11 +133,11 @@ def test_the_original_weights_are_downloaded_once(
 
 def test_classifier_is_trained_once_and_the_same_each_time(tmp_path: Path) -> None:
     data = digits()
-    first = load_features("classifier", data, Request(tmp_path / "a", CPU))
+    first = load_features("classifier", data, FeatureConfig(tmp_path / "a", CPU))
     files = list((tmp_path / "a").rglob("*.safetensors"))
     written = [file.stat().st_mtime_ns for file in files]
-    again = load_features("classifier", data, Request(tmp_path / "a", CPU))
-    elsewhere = load_features("classifier", data, Request(tmp_path / "b", CPU))
+    again = load_features("classifier", data, FeatureConfig(tmp_path / "a", CPU))
+    elsewhere = load_features("classifier", data, FeatureConfig(tmp_path / "b", CPU))
     assert first is not None
     assert again is not None
     assert elsewhere is not None
@@ -146,29 +146,29 @@ def test_classifier_is_trained_once_and_the_same_each_time(tmp_path: Path) -> No
     images = data.validation.x[:50].float() / 255
     assert torch.equal(first(images), elsewhere(images))
     assert first(images).shape == (50, 64)
-    assert "9" in first.note, first.note
+    assert "9" in first.description, first.description
 
 
-def test_a_damaged_classifier_is_made_anew(tmp_path: Path) -> None:
+def test_a_damaged_classifier_is_trained_again(tmp_path: Path) -> None:
     data = digits(200)
-    first = load_features("classifier", data, Request(tmp_path, CPU))
+    first = load_features("classifier", data, FeatureConfig(tmp_path, CPU))
     (file,) = tmp_path.rglob("*.safetensors")
     file.write_bytes(file.read_bytes()[:100])
-    again = load_features("classifier", data, Request(tmp_path, CPU))
+    again = load_features("classifier", data, FeatureConfig(tmp_path, CPU))
     assert first is not None
     assert again is not None
     assert again.identity == first.identity
 
 
-def test_another_subset_has_a_classifier_of_its_own(tmp_path: Path) -> None:
+def test_another_subset_gets_its_own_classifier(tmp_path: Path) -> None:
     for limit in (200, 201):
-        load_features("classifier", digits(limit), Request(tmp_path, CPU))
+        load_features("classifier", digits(limit), FeatureConfig(tmp_path, CPU))
     assert len(list(tmp_path.rglob("*.safetensors"))) == 2
 
 
 def test_features_do_not_depend_on_the_batch_size(tmp_path: Path) -> None:
     data = digits(200)
-    features = load_features("classifier", data, Request(tmp_path, CPU))
+    features = load_features("classifier", data, FeatureConfig(tmp_path, CPU))
     assert features is not None
     images = data.validation.x.float() / 255
     one_by_one = torch.cat([features(image) for image in images.split(1)])
@@ -177,12 +177,12 @@ def test_features_do_not_depend_on_the_batch_size(tmp_path: Path) -> None:
 
 def test_pca_features_are_the_leading_components(tmp_path: Path) -> None:
     data = digits()
-    features = load_features("pca", data, Request(tmp_path, CPU))
+    features = load_features("pca", data, FeatureConfig(tmp_path, CPU))
     assert features is not None
     images = data.validation.x.float() / 255
     projected = features(images)
     train = data.train.x.float().flatten(1) / 255
-    # All 64 components of 8 x 8 pictures: a rotation, which leaves distances as they are.
+    # All 64 components of 8 x 8 images are a rotation, which keeps distances.
     torch.testing.assert_close(
         projected.norm(dim=1), (images.flatten(1) - train.mean(0)).norm(dim=1), atol=1e-4, rtol=1e-4
     )
@@ -190,7 +190,7 @@ def test_pca_features_are_the_leading_components(tmp_path: Path) -> None:
     assert bool((variances[:-1] >= variances[1:] - 1e-5).all())
 
 
-def test_video_is_seen_one_frame_of_each_in_turn() -> None:
+def test_of_each_video_one_frame_is_used_in_turn() -> None:
     video = torch.arange(5 * 3, dtype=torch.float32).reshape(5, 1, 3, 1, 1)
-    assert frames(video).flatten().tolist() == [0, 4, 8, 9, 13]
-    assert frames(video).shape == (5, 1, 1, 1)
+    assert select_frames(video).flatten().tolist() == [0, 4, 8, 9, 13]
+    assert select_frames(video).shape == (5, 1, 1, 1)

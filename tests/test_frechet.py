@@ -16,7 +16,7 @@ def distance(a: Tensor, b: Tensor) -> float:
 
 
 def oracle(a: Tensor, b: Tensor) -> float:
-    """The formula as it is written, with scipy's matrix square root."""
+    """Return the distance by the textbook formula with scipy's matrix square root."""
     x, y = a.double().numpy(), b.double().numpy()
     s1, s2 = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
     root = scipy.linalg.sqrtm(s1 @ s2)
@@ -37,7 +37,7 @@ def test_equals_the_square_root_of_scipy(n: int, m: int, d: int) -> None:
 
 
 def test_rank_deficient_features() -> None:
-    # scipy's square root is only good to about 1e-6 of the trace where the product is singular.
+    # For a singular product, scipy's square root is accurate only to about 1e-6 of the trace.
     a, b = features(20, 60, 1), features(25, 60, 2)
     assert distance(a, b) == pytest.approx(oracle(a, b), rel=1e-5)
 
@@ -66,11 +66,11 @@ def test_closed_forms(n: int, d: int) -> None:
 
 @pytest.mark.parametrize(("n", "d"), [(5, 9), (9, 5)])
 def test_statistics_stay_on_the_device_of_the_features(n: int, d: int) -> None:
-    # Nothing can be brought from this device to the CPU.
+    # Tensors on the meta device cannot be copied to the CPU.
     made = statistics(torch.empty(n, d, device="meta"))
     assert {made.mean.device.type, made.factor.device.type} == {"meta"}
 
 
-def test_one_image_has_no_covariance() -> None:
-    with pytest.raises(ValueError, match="2 images or more"):
+def test_one_sample_has_no_covariance() -> None:
+    with pytest.raises(ValueError, match="2 samples or more"):
         statistics(torch.zeros(1, 4))

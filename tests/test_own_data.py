@@ -16,6 +16,7 @@ import aldvae
 from aldvae.config.execution import Execution
 from aldvae.config.resolve import own_data, resolve
 from aldvae.data import own
+from aldvae.data.dataset import Samples
 from aldvae.data.load import load_dataset
 from aldvae.training.loop import run
 from aldvae.utils.errors import ConfigError
@@ -25,7 +26,7 @@ RANDOM = np.random.default_rng(0)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Thirty RGB pictures of 20 x 16 in two class folders."""
+    """Thirty RGB images of 20 x 16 in two class folders."""
     for name in ("cats", "dogs"):
         (tmp_path / "pets" / name).mkdir(parents=True)
         for number in range(15):
@@ -34,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "pets"
 
 
-def read(path: Path, cache: Path, resize: int | None = None) -> Any:
+def load(path: Path, cache: Path, resize: int | None = None) -> Samples:
     own.load.cache_clear()
     return own.load(path, resize, cache)
 
@@ -45,55 +46,56 @@ def save(path: Path, **arrays: np.ndarray) -> Path:
 
 
 def test_class_folders_give_labels_and_flat_folders_none(folder: Path, tmp_path: Path) -> None:
-    samples = read(folder, tmp_path / "cache")
+    samples = load(folder, tmp_path / "cache")
     assert samples.shape == (3, 16, 20)
     assert samples.classes == ("cats", "dogs")
+    assert samples.labels is not None
     assert samples.labels.tolist() == [0] * 15 + [1] * 15
     first = np.asarray(Image.open(folder / "cats" / "0.png"))
     assert np.array_equal(samples.x[0].permute(1, 2, 0).numpy(), first)
-    flat = read(folder / "cats", tmp_path / "cache")
+    flat = load(folder / "cats", tmp_path / "cache")
     assert (len(flat), flat.labels, flat.classes) == (15, None, ())
 
 
 def test_a_second_reading_comes_from_the_cache_until_a_file_changes(folder: Path, tmp_path: Path) -> None:
-    first = read(folder, tmp_path / "cache")
+    first = load(folder, tmp_path / "cache")
     (cached,) = (tmp_path / "cache").rglob("*.safetensors")
-    assert torch.equal(read(folder, tmp_path / "cache").x, first.x)
+    assert torch.equal(load(folder, tmp_path / "cache").x, first.x)
     assert list((tmp_path / "cache").rglob("*.safetensors")) == [cached]
     Image.new("RGB", (20, 16)).save(folder / "cats" / "0.png")
-    assert int(read(folder, tmp_path / "cache").x[0].sum()) == 0
+    assert int(load(folder, tmp_path / "cache").x[0].sum()) == 0
 
 
-def test_gray_pictures_have_one_channel_and_are_resized_only_when_asked_to(tmp_path: Path) -> None:
+def test_gray_images_have_one_channel_and_are_resized_only_on_request(tmp_path: Path) -> None:
     for number, size in enumerate([(20, 20), (30, 30)]):
         Image.new("L", size, 100).save(tmp_path / f"{number}.png")
     with pytest.raises(ConfigError, match=r"1\.png is 30 x 30 where 0\.png is 20 x 20; use --resize"):
-        read(tmp_path, tmp_path / ".cache")
-    assert read(tmp_path, tmp_path / ".cache", resize=16).shape == (1, 16, 16)
+        load(tmp_path, tmp_path / ".cache")
+    assert load(tmp_path, tmp_path / ".cache", resize=16).shape == (1, 16, 16)
 
 
-def test_damaged_and_foreign_files_are_named(folder: Path, tmp_path: Path) -> None:
+def test_damaged_files_and_files_of_other_kinds_are_named(folder: Path, tmp_path: Path) -> None:
     file = folder / "dogs" / "3.png"
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
     with pytest.raises(ConfigError, match=r"dogs/3\.png is damaged or truncated"):
-        read(folder, tmp_path / "cache")
+        load(folder, tmp_path / "cache")
     file.write_bytes(content)
     (folder / "cats" / "notes.txt").write_text("meow")
-    with pytest.raises(ConfigError, match=r"cats/notes\.txt is not a picture"):
-        read(folder, tmp_path / "cache")
+    with pytest.raises(ConfigError, match=r"cats/notes\.txt is not an image"):
+        load(folder, tmp_path / "cache")
     (folder / "cats" / "notes.txt").rename(folder / "notes.txt")
     with pytest.raises(ConfigError, match=r"both class folders and files such as notes\.txt"):
-        read(folder, tmp_path / "cache")
+        load(folder, tmp_path / "cache")
 
 
 def test_empty_folders(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match="holds no pictures"):
-        read(tmp_path / "empty", tmp_path / "cache")
+    with pytest.raises(ConfigError, match="holds no images"):
+        load(tmp_path / "empty", tmp_path / "cache")
     (folder / "eels").mkdir()
     with pytest.raises(ConfigError, match="class folder eels is empty"):
-        read(folder, tmp_path / "cache")
+        load(folder, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
@@ -103,14 +105,15 @@ def test_empty_folders(folder: Path, tmp_path: Path) -> None:
 def test_array_shapes(tmp_path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     x = RANDOM.random(shape).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
-    samples = read(tmp_path / "x.npy", tmp_path)
+    samples = load(tmp_path / "x.npy", tmp_path)
     assert samples.shape == expected
     assert np.array_equal(samples.x[3].numpy(), np.moveaxis(x[3].reshape(*expected[1:], -1), -1, 0).reshape(expected))
 
 
 def test_labels_may_be_any_whole_numbers(tmp_path: Path) -> None:
     path = save(tmp_path / "a.npz", x=RANDOM.random((4, 3)), labels=np.array([7, -1, 7, 30]))
-    samples = read(path, tmp_path)
+    samples = load(path, tmp_path)
+    assert samples.labels is not None
     assert samples.labels.tolist() == [1, 0, 1, 2]
     assert samples.classes == ("-1", "7", "30")
 
@@ -118,34 +121,34 @@ def test_labels_may_be_any_whole_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "problem"),
     [
-        ({"y": np.zeros(3)}, r"no array x \(there are: y\)"),
+        ({"y": np.zeros(3)}, r"no array x \(it holds: y\)"),
         ({"x": np.zeros((4, 3)), "labels": np.zeros(3, int)}, "labels must be 4 whole numbers"),
         ({"x": np.zeros((4, 3)), "labels": np.zeros(4)}, "labels must be 4 whole numbers"),
         ({"x": np.array([[0.0, 1], [np.nan, 2]])}, "NaN or infinite values, first in sample 1"),
         ({"x": np.full((3, 4, 4), 1.5)}, r"must hold numbers in \[0, 1\], not 1.5 to 1.5"),
-        ({"x": np.eye(4, dtype=int)[None].repeat(3, 0)}, "whole numbers of 1 at most"),
+        ({"x": np.eye(4, dtype=int)[None].repeat(3, 0)}, "whole numbers up to 1"),
         ({"x": np.full((3, 4, 4), 300)}, r"must hold whole numbers in 0..255"),
-        ({"x": np.zeros((3, 4, 4), complex)}, "x holds complex128, not numbers"),
-        ({"x": np.array([["a", "b"]])}, "not numbers"),
-        ({"x": np.zeros(5)}, "x is 5, not N x D"),
-        ({"x": np.zeros((0, 5))}, "x is 0 x 5, not"),
+        ({"x": np.zeros((3, 4, 4), complex)}, "x holds complex128, not real numbers"),
+        ({"x": np.array([["a", "b"]])}, "not real numbers"),
+        ({"x": np.zeros(5)}, "x is 5; reshape it to N x D"),
+        ({"x": np.zeros((0, 5))}, "x is 0 x 5; reshape"),
     ],
 )
-def test_arrays_that_make_no_sense(tmp_path: Path, arrays: dict[str, np.ndarray], problem: str) -> None:
+def test_invalid_arrays_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
-        read(save(tmp_path / "bad.npz", **arrays), tmp_path)
+        load(save(tmp_path / "bad.npz", **arrays), tmp_path)
 
 
 def test_python_objects_are_never_loaded(tmp_path: Path) -> None:
     class Bomb:
-        def __reduce__(self) -> tuple[Any, ...]:
+        def __reduce__(self) -> tuple[object, ...]:
             return Path.touch, (tmp_path / "executed",)
 
     np.save(tmp_path / "bomb.npy", np.array([Bomb()], dtype=object), allow_pickle=True)
     np.savez(tmp_path / "bomb.npz", x=np.array([Bomb()], dtype=object))
     for name in ("bomb.npy", "bomb.npz"):
         with pytest.raises(ConfigError, match="never loaded"):
-            read(tmp_path / name, tmp_path)
+            load(tmp_path / name, tmp_path)
     assert not (tmp_path / "executed").exists()
 
 
@@ -158,7 +161,7 @@ def test_a_damaged_array_never_shows_how_numpy_fails(tmp_path: Path, compressed:
         damaged[position] ^= 0xFF
         (tmp_path / "b.npz").write_bytes(damaged)
         with suppress(ConfigError):
-            read(tmp_path / "b.npz", tmp_path)
+            load(tmp_path / "b.npz", tmp_path)
 
 
 def test_large_numbers_keep_their_digits(tmp_path: Path) -> None:
@@ -175,15 +178,15 @@ def test_truncated_arrays(tmp_path: Path) -> None:
     path = save(tmp_path / "a.npz", x=np.zeros((50, 50)))
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(ConfigError, match="is damaged"):
-        read(path, tmp_path)
+        load(path, tmp_path)
 
 
 @pytest.mark.parametrize("header", [True, False])
 @pytest.mark.parametrize("names", [["a", "b", "c"], [0, 1, 2]])
-def test_tables_of_vectors(tmp_path: Path, header: bool, names: list[Any]) -> None:
+def test_tables_of_vectors(tmp_path: Path, header: bool, names: list[str] | list[int]) -> None:
     frame = pd.DataFrame(RANDOM.random((12, 3)), columns=names)
     frame.to_csv(tmp_path / "t.csv", index=False, header=header)
-    samples = read(tmp_path / "t.csv", tmp_path)
+    samples = load(tmp_path / "t.csv", tmp_path)
     np.testing.assert_allclose(samples.x.numpy(), frame.to_numpy(), rtol=1e-6)
 
 
@@ -191,27 +194,27 @@ def test_parquet(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     frame = pd.DataFrame(RANDOM.random((12, 3)), columns=["a", "b", "c"])
     frame.to_parquet(tmp_path / "t.parquet")
-    np.testing.assert_allclose(read(tmp_path / "t.parquet", tmp_path).x.numpy(), frame.to_numpy(), rtol=1e-6)
+    np.testing.assert_allclose(load(tmp_path / "t.parquet", tmp_path).x.numpy(), frame.to_numpy(), rtol=1e-6)
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
     with pytest.raises(ConfigError, match="cannot be read as a table"):
-        read(tmp_path / "t.parquet", tmp_path)
+        load(tmp_path / "t.parquet", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a,b\n1,2\n3,x\n", "row 2 of column b is empty or no number"),
-        ("a,b\n1,2\n,4\n5,6\n", "row 2 of column a is empty or no number"),
+        ("a,b\n1,2\n3,x\n", "row 2 of column b is empty or not a number"),
+        ("a,b\n1,2\n,4\n5,6\n", "row 2 of column a is empty or not a number"),
         ("a,b\n1,2\n1,2,3\n", "cannot be read as a table"),
         ("", "cannot be read as a table"),
         ("a,b\n", "holds no rows"),
         (",a,b\n0,1,2\n1,3,4\n", "the first column has no name"),
     ],
 )
-def test_tables_that_make_no_sense(tmp_path: Path, text: str, problem: str) -> None:
+def test_invalid_tables_are_refused(tmp_path: Path, text: str, problem: str) -> None:
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(ConfigError, match=problem):
-        read(tmp_path / "t.csv", tmp_path)
+        load(tmp_path / "t.csv", tmp_path)
 
 
 def test_vectors_are_standardised_by_the_training_samples(tmp_path: Path) -> None:
@@ -231,7 +234,7 @@ def test_a_constant_column_is_named(tmp_path: Path) -> None:
         load_dataset("x.npy", validation=0.2, cache_dir=tmp_path, own_data=tmp_path / "x.npy")
 
 
-def test_shape_and_labels_choose_what_is_not_said(folder: Path, tmp_path: Path) -> None:
+def test_shape_and_labels_decide_the_defaults(folder: Path, tmp_path: Path) -> None:
     execution = Execution(cache_dir=tmp_path / "cache")
     pets = resolve("adaptive", str(folder), execution)
     assert (pets.network, pets.clusters, pets.fid_features, pets.dataset) == ("conv", 2, "pca", "pets")
@@ -248,7 +251,7 @@ def test_shape_and_labels_choose_what_is_not_said(folder: Path, tmp_path: Path) 
     assert resolve("adaptive", str(tmp_path / "s.npy"), execution, clusters=3).network == "mlp"
 
 
-def test_where_the_data_lie_does_not_name_the_run(folder: Path, tmp_path: Path) -> None:
+def test_the_name_of_a_run_does_not_depend_on_the_path_of_its_data(folder: Path, tmp_path: Path) -> None:
     execution = Execution(cache_dir=tmp_path / "cache")
     moved = shutil.copytree(folder, tmp_path / "elsewhere" / "pets")
     names = {resolve("adaptive", str(path), execution).name for path in (folder, moved)}
@@ -266,38 +269,46 @@ def test_where_the_data_lie_does_not_name_the_run(folder: Path, tmp_path: Path) 
         ("nonsense", "--dataset nonsense is not known"),
     ],
 )
-def test_data_that_are_not_there(dataset: str, problem: str) -> None:
+def test_missing_data_is_refused(dataset: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         resolve("adaptive", dataset)
 
 
-def test_what_needs_labels_or_pictures_says_so(tmp_path: Path) -> None:
+def test_features_that_need_labels_or_images_are_refused_without(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", RANDOM.random((300, 12)))
     np.save(tmp_path / "p.npy", RANDOM.random((300, 16, 16)))
     cases = [
-        ("v.npy", "classifier", "classifier looks at gray or RGB pictures, and v.npy holds vectors; use pca"),
-        ("v.npy", "inception", "inception looks at gray or RGB pictures"),
-        ("p.npy", "classifier", "classifier needs labels of two classes or more, and p.npy has no labelled classes"),
+        ("v.npy", "classifier", "classifier needs gray or RGB images, but v.npy holds vectors; use pca"),
+        ("v.npy", "inception", "inception needs gray or RGB images"),
+        ("p.npy", "classifier", "classifier needs labels of two classes or more, but p.npy has no labelled classes"),
     ]
     for name, features, problem in cases:
         path = tmp_path / name
-        given: dict[str, Any] = {"clusters": 3, "fid_features": features, "fid_samples": 20, "silhouette_samples": 20}
+        settings: dict[str, Any] = {
+            "clusters": 3,
+            "fid_features": features,
+            "fid_samples": 20,
+            "silhouette_samples": 20,
+        }
         with pytest.raises(ConfigError, match=problem):
-            run(resolve("adaptive", str(path), **given), Execution(own_data=own_data(str(path)), results_dir=tmp_path))
+            run(
+                resolve("adaptive", str(path), **settings),
+                Execution(own_data=own_data(str(path)), results_dir=tmp_path),
+            )
 
 
-@pytest.mark.parametrize("kind", ["vectors", "pictures", "flat pictures", "video"])
-def test_a_run_on_data_of_ones_own(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["vectors", "images", "flat images", "video"])
+def test_a_run_on_the_users_own_data(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "mine.npz"
     digits = load_digits()
     x = {
         "vectors": RANDOM.normal(size=(300, 3)) @ RANDOM.normal(size=(3, 12)) + 0.1 * RANDOM.normal(size=(300, 12)),
-        "pictures": np.repeat(np.repeat(digits.images[:300] / 16, 2, 1), 2, 2)[..., None].repeat(3, -1),
-        "flat pictures": digits.images[:300] / 16,
+        "images": np.repeat(np.repeat(digits.images[:300] / 16, 2, 1), 2, 2)[..., None].repeat(3, -1),
+        "flat images": digits.images[:300] / 16,
         "video": np.stack([digits.images[i : i + 300] / 16 for i in range(4)], axis=1)[..., None],
     }[kind]
     save(path, x=x, labels=digits.target[:300])
-    given: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "epochs": 4,
         "init_dim": 8,
         "rule": "paper",
@@ -306,9 +317,9 @@ def test_a_run_on_data_of_ones_own(tmp_path: Path, kind: str) -> None:
         "fid_samples": 60,
         "silhouette_samples": 60,
     }
-    given |= {"validation": 0.2} | ({"channels": 8, "network": "video"} if kind == "video" else {})
+    settings |= {"validation": 0.2} | ({"channels": 8, "network": "video"} if kind == "video" else {})
     execution = Execution(results_dir=tmp_path / "runs", own_data=own_data(str(path)))
-    outcome = run(resolve("adaptive", str(path), execution, **given), execution)
+    outcome = run(resolve("adaptive", str(path), execution, **settings), execution)
     metrics = pd.read_csv(outcome.path / "metrics.csv")
     assert metrics["recon_loss"].iloc[-1] < metrics["recon_loss"].iloc[0]
     assert set(metrics["fid_features"]) == {"pca"}

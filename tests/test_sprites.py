@@ -38,7 +38,7 @@ def composed(data_dir: Path) -> Composed:
 
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sheets whose cells tell what they are: each layer covers the columns from where the one below still shows."""
+    """Sheets with a colour for each layer and number; each layer covers the ones below from a column on."""
     folder = tmp_path_factory.mktemp("synthetic") / "Sprites"
     for layer, name in enumerate(("body", "bottomwear", "topwear", "hair")):
         for number in range(6):
@@ -71,7 +71,7 @@ def _frames(sheets: Path, character: tuple[int, int, int, int], row: int, column
 
 
 def _lit(composed: Composed, label: str, frame: int) -> np.ndarray:
-    """Where the first character is not black."""
+    """Return the mask (64, 64) of pixels where the first character is not black."""
     indices, palette, _ = composed
     colours = sequences(indices, palette, np.array([LABELS.index(label)]))[0, :, frame]
     return np.asarray(colours.any(0))
@@ -92,7 +92,7 @@ def test_every_character_has_every_label_once(composed: Composed) -> None:
     assert len({hash(sequence.tobytes()) for sequence in indices}) == 11664
 
 
-# Between them they wear sheet 0 and sheet 5 of everything, and the half-transparent top 4.
+# Together they wear sheets 0 and 5 of each layer, and top 4, which is semi-transparent.
 @pytest.mark.parametrize("character", [(0, 0, 0, 0), (2, 1, 3, 4), (3, 4, 4, 1), (5, 5, 5, 5)])
 def test_frames_are_those_that_pillow_composes(
     composed: Composed, data_dir: Path, character: tuple[int, int, int, int]
@@ -107,7 +107,7 @@ def test_frames_are_those_that_pillow_composes(
 
 
 def test_figures_face_where_their_label_says(composed: Composed) -> None:
-    # The slashing arm reaches forward: in profile far to that side, and not behind the back.
+    # The slashing arm reaches forward: in profile far to the facing side and not behind the back.
     left, right = (np.flatnonzero(_lit(composed, f"slash {side}", 4).any(0)) for side in ("left", "right"))
     assert left[0] < 16 < right[0]
     assert left[-1] < 48 < right[-1]
@@ -139,7 +139,7 @@ def test_later_layers_cover_earlier_ones(synthetic: Path) -> None:
         # Half-transparent red on black, and on the body: 128/255 of 200, and that plus 127/255 of what is below.
         assert palette[indices[sequence, 3, 62, 5]].tolist() == [100, 0, 0]
         assert palette[indices[sequence, 3, 62, 15]].tolist() == [150, 0, round(40 * body * 127 / 255)]
-    # One pixel that only the cell in row 9, column 1 has: the second frame of walking left, and no other.
+    # Only the cell in row 9, column 1 has this pixel: the second frame of walking left.
     marked = np.argwhere((palette[indices[:, :, 0, 0]] == (1, 2, 3)).all(-1))
     assert set(labels[marked[:, 0]]) == {LABELS.index("walk left")}
     assert (len(marked), set(marked[:, 1])) == (1296, {1})
@@ -175,13 +175,13 @@ def _resize(path: Path) -> None:
     ("damage", "problem"),
     [
         (Path.unlink, "is missing"),
-        (_truncate, "is not an image that can be read"),
-        (lambda path: path.write_text("<html>not found</html>"), "is not an image that can be read"),
+        (_truncate, "is not a readable image"),
+        (lambda path: path.write_text("<html>not found</html>"), "is not a readable image"),
         (_resize, "is 768x1344, not 832x1344"),
     ],
 )
 @pytest.mark.parametrize("name", ["body/0.png", "shoes/1.png"])
-def test_a_sheet_that_will_not_do(
+def test_an_invalid_sheet_is_refused(
     synthetic: Path, tmp_path: Path, name: str, damage: Callable[[Path], object], problem: str
 ) -> None:
     sheets = tmp_path / "Sprites"
@@ -207,17 +207,17 @@ def test_sheets_of_too_many_colours_are_refused(synthetic: Path, tmp_path: Path)
         compose(sheets)
 
 
-def test_cache_gives_back_what_it_was_given(tmp_path: Path) -> None:
-    given = (np.arange(65536).astype(np.uint8).reshape(2, 8, 64, 64), np.eye(3, dtype=np.uint8), np.array([4, 7]))
+def test_the_cache_returns_what_was_written(tmp_path: Path) -> None:
+    original = (np.arange(65536).astype(np.uint8).reshape(2, 8, 64, 64), np.eye(3, dtype=np.uint8), np.array([4, 7]))
     path = tmp_path / "samples" / "sprites.npz"
     assert read_cache(path) is None
-    write_cache(path, *given)
+    write_cache(path, *original)
     assert list(path.parent.iterdir()) == [path]
     restored = read_cache(path)
     assert restored is not None
-    for array, original in zip(restored, given, strict=True):
-        assert array.dtype == original.dtype
-        np.testing.assert_array_equal(array, original)
+    for array, expected in zip(restored, original, strict=True):
+        assert array.dtype == expected.dtype
+        np.testing.assert_array_equal(array, expected)
 
 
 def test_a_damaged_cache_is_none(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""On a GPU, whoever asks for a number waits for it: an epoch may do so at its end, never at a step."""
+"""Reading a number from a GPU waits for it: an epoch may do so once at its end, but not at each step."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from aldvae.training.stacked import train_stack
 from aldvae.training.trainer import Trainer
 from tests.conftest import TINY, digits
 
-# What hands a number, or a size that depends on numbers (as that of an index by a mask), to Python; and what makes a
-# tensor of numbers of Python.
+# Operations that return a number, or a size that depends on data (such as indexing by a mask), to Python; and one that
+# makes a tensor of Python numbers.
 WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "index", "lift_fresh")
 
 
 class Waits(TorchDispatchMode):
-    """Counts what would wait for a GPU, or copy to it."""
+    """Counts operations that would wait for a GPU or copy to it."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -32,9 +32,9 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def trainers(batch_size: int, **given: Any) -> list[Trainer]:
-    """Two of different sizes, after their first epoch, in which optimisers make their state."""
-    settings = {**TINY, "batch_size": batch_size, "fid_features": "none", **given}
+def trainers(batch_size: int, **changes: Any) -> list[Trainer]:
+    """Return two trainers of different sizes after their first epoch, in which optimisers create their state."""
+    settings = {**TINY, "batch_size": batch_size, "fid_features": "none", **changes}
     configs = [resolve("adaptive", "digits", **{**settings, "init_dim": size}) for size in (14, 9)]
     made = [Trainer(config, digits(200), torch.device("cpu")) for config in configs]
     train_stack(made, 1)
@@ -42,14 +42,14 @@ def trainers(batch_size: int, **given: Any) -> list[Trainer]:
 
 
 def waits(call: Callable[[], object]) -> int:
-    """Count what `call` waits for."""
+    """Return how many operations of `call` would wait for a GPU."""
     mode = Waits()
     with mode:
         call()
     return mode.counted
 
 
-def test_what_waits_is_counted() -> None:
+def test_operations_that_wait_are_counted() -> None:
     x = torch.arange(4.0)
     assert waits(lambda: float(x.sum())) == 1
     assert waits(lambda: x[x > 1]) >= 1
@@ -57,9 +57,9 @@ def test_what_waits_is_counted() -> None:
     assert waits(lambda: x.index_select(0, x.argsort())) == 0
 
 
-@pytest.mark.parametrize("given", [{}, {"likelihood": "gaussian", "precision": "bfloat16"}])
-def test_an_epoch_waits_once_however_many_steps_it_has(given: dict[str, Any]) -> None:
+@pytest.mark.parametrize("changes", [{}, {"likelihood": "gaussian", "precision": "bfloat16"}])
+def test_an_epoch_waits_once_however_many_steps_it_has(changes: dict[str, Any]) -> None:
     for batch_size in (10, 100):
-        pair = trainers(batch_size, **given)
+        pair = trainers(batch_size, **changes)
         assert waits(lambda pair=pair: pair[0].train_epoch(2)) == 1  # type: ignore[misc]
         assert waits(lambda pair=pair: train_stack(pair, 3)) <= 2  # type: ignore[misc]

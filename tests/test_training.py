@@ -26,7 +26,7 @@ from aldvae.compression.rules.robust import RobustRule
 from aldvae.config.execution import Execution
 from aldvae.config.resolve import resolve
 from aldvae.config.run_config import RunConfig
-from aldvae.data.dataset import inputs
+from aldvae.data.dataset import to_float
 from aldvae.metrics.evaluation import Evaluator
 from aldvae.reporting.figures.run_overview import draw_overview
 from aldvae.runs.directory import COLUMNS, RunDirectory
@@ -391,7 +391,7 @@ def test_a_results_directory_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_an_absent_device_is_refused(tmp_path: Path) -> None:
     absent = f"cuda:{torch.cuda.device_count()}"
-    with pytest.raises(ConfigError, match=f"--device {absent} was asked for"):
+    with pytest.raises(ConfigError, match=f"--device {absent} is not available"):
         run(tiny(), Execution(results_dir=tmp_path, device=absent))
     with pytest.raises(ConfigError, match="--device gpu is not known"):
         run(tiny(), Execution(results_dir=tmp_path, device="gpu"))
@@ -430,7 +430,7 @@ def test_the_training_images_come_in_a_new_order_each_epoch_unless_told_otherwis
     for epoch in (1, 2):
         trainer.train_epoch(epoch)
     first, second = torch.cat(seen).split(len(data.train))
-    expected = inputs(data.train.x)
+    expected = to_float(data.train.x)
     assert torch.equal(first, expected) == torch.equal(first, second) == (not shuffle)
     assert torch.equal(first.flatten(1).unique(dim=0), expected.flatten(1).unique(dim=0))
 
@@ -483,7 +483,7 @@ def test_a_run_of_the_authors_protocol_resumes_and_leaves_its_model(tmp_path: Pa
         assert (resumed.path / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
     assert whole.summary["rule"] == "authors"
     model = aldvae.load(whole.path)
-    _, log_var = model.encode(inputs(digits(200).validation.x))
+    _, log_var = model.encode(to_float(digits(200).validation.x))
     torch.testing.assert_close(torch.exp(0.5 * log_var).sum(1), torch.ones(len(log_var)))
     assert log_var.shape[1] == whole.summary["latent_dim"] == 4
 

@@ -22,7 +22,7 @@ from aldvae.utils.errors import ConfigError
 SHAPES = {"mlp": (12,), "conv": (3, 16, 16), "video": (3, 4, 8, 8)}
 
 
-def test_networks_and_likelihoods_are_those_of_the_options() -> None:
+def test_the_networks_likelihoods_and_posteriors_are_those_of_the_options() -> None:
     assert tuple(NETWORKS) == tuple(SHAPES) == NETWORK_NAMES
     assert tuple(LIKELIHOODS) == LIKELIHOOD_NAMES
     assert tuple(POSTERIORS) == POSTERIOR_NAMES
@@ -36,8 +36,8 @@ def test_kl_is_that_of_torch_distributions() -> None:
 
 
 @given(st.lists(st.lists(st.floats(-10, 10), min_size=4, max_size=4), min_size=1, max_size=5))
-def test_the_scales_of_a_softmax_posterior_are_its_softmax(written: list[list[float]]) -> None:
-    scores = torch.tensor(written)
+def test_the_scales_of_a_softmax_posterior_are_its_softmax(head_output: list[list[float]]) -> None:
+    scores = torch.tensor(head_output)
     mu, scale = scores.flip(1), scores.softmax(1)
     log_var = softmax(scores)
     torch.testing.assert_close(torch.exp(0.5 * log_var).sum(1), torch.ones(len(scores)))
@@ -59,7 +59,7 @@ def test_a_gaussian_likelihood_is_the_negative_log_density() -> None:
     torch.testing.assert_close(likelihood(decoded, x), expected)
 
 
-def test_the_scale_that_fits_best_is_learned() -> None:
+def test_the_gaussian_likelihood_learns_its_scale() -> None:
     likelihood, x = Gaussian(), 0.3 * torch.randn(2000, 5)
     optimizer = torch.optim.Adam(likelihood.parameters(), lr=0.05)
     for _ in range(200):
@@ -69,7 +69,7 @@ def test_the_scale_that_fits_best_is_learned() -> None:
     assert float(likelihood.log_scale.detach().exp()) == pytest.approx(0.3, rel=0.05)
 
 
-def test_convolutions_on_a_cpu_see_the_channels_of_a_pixel_together() -> None:
+def test_convolutions_on_a_cpu_run_channels_last() -> None:
     model = build_vae((3, 32, 32), 5, network="conv")
     for maps in (model.encoder.get_submodule("0")(torch.rand(2, 3, 32, 32)), model.decode(torch.randn(2, 5))):
         assert maps.is_contiguous(memory_format=torch.channels_last)
@@ -78,7 +78,7 @@ def test_convolutions_on_a_cpu_see_the_channels_of_a_pixel_together() -> None:
 @pytest.mark.parametrize(
     ("shape", "channels"), [((3, 64, 64), None), ((1, 28, 28), 8), ((3, 17, 45), 4), ((2, 16, 16), 4)]
 )
-def test_the_convolutional_network_takes_other_sizes(shape: tuple[int, ...], channels: int | None) -> None:
+def test_the_convolutional_network_supports_other_sizes(shape: tuple[int, ...], channels: int | None) -> None:
     model = build_vae(shape, 5, network="conv", channels=channels)
     x = torch.rand(2, *shape)
     assert model(x, torch.randn(2, 5)).decoded.shape == x.shape
@@ -94,7 +94,7 @@ def test_the_eurosat_network_is_the_papers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "shape", "given", "option"),
+    ("network", "shape", "widths", "option"),
     [
         ("conv", (1, 8, 8), {}, "--network"),
         ("conv", (12,), {}, "--network"),
@@ -102,11 +102,11 @@ def test_the_eurosat_network_is_the_papers() -> None:
         ("mlp", (1, 8, 8), {"channels": 4}, "--channels"),
     ],
 )
-def test_what_a_network_cannot_take_names_the_option(
-    network: str, shape: tuple[int, ...], given: dict[str, int], option: str
+def test_an_unsupported_shape_or_width_names_the_option(
+    network: str, shape: tuple[int, ...], widths: dict[str, int], option: str
 ) -> None:
     with pytest.raises(ConfigError, match=option):
-        build_vae(shape, 4, network=network, **given)  # type: ignore[arg-type]
+        build_vae(shape, 4, network=network, **widths)  # type: ignore[arg-type]
 
 
 def test_the_mnist_network_is_the_papers() -> None:
@@ -129,7 +129,7 @@ def test_samples_follow_the_noise(network: str, shape: tuple[int, ...], likeliho
 
 
 @pytest.mark.parametrize(("network", "shape"), SHAPES.items())
-def test_a_removal_leaves_what_is_kept(network: str, shape: tuple[int, ...]) -> None:
+def test_a_removal_does_not_change_the_other_dimensions(network: str, shape: tuple[int, ...]) -> None:
     model, x = build_vae(shape, 6, network=network).eval(), torch.rand(3, *shape)
     mu, log_var = model.encode(x)
     remove_neurons([model.mu, model.log_var], [model.reader], [1, 4])
@@ -138,7 +138,7 @@ def test_a_removal_leaves_what_is_kept(network: str, shape: tuple[int, ...]) -> 
     assert model.decode(torch.randn(3, 4)).shape == x.shape
 
 
-def test_a_removal_shares_the_scale_among_what_is_kept() -> None:
+def test_a_removal_shares_the_softmax_scale_among_the_other_dimensions() -> None:
     model, x = build_vae((12,), 6, network="mlp", posterior="softmax"), torch.rand(3, 12)
     mu, log_var = model.encode(x)
     remove_neurons([model.mu, model.log_var], [model.reader], [1, 4])

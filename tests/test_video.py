@@ -21,7 +21,7 @@ def small_vae(latent_dim: int = 6) -> VAE:
 
 
 def with_statistics(network: Network) -> Network:
-    """Give the batch normalisations running statistics that differ from those of any one batch; evaluation mode."""
+    """Randomise the running statistics of the batch normalisations; return the network in evaluation mode."""
     for part in (network.encoder, network.decoder):
         for layer in part.modules():
             if isinstance(layer, nn.BatchNorm3d):
@@ -32,7 +32,7 @@ def with_statistics(network: Network) -> Network:
 
 
 def smooth_videos(number: int) -> Tensor:
-    """A bright spot on a coloured ground in each, moving at a speed of its own: (number, *SMALL) in [0, 1]."""
+    """Return videos (number, *SMALL) in [0, 1] of a bright spot that moves on a coloured ground."""
     random = torch.Generator().manual_seed(1)
     ground, start, speed = (torch.rand(number, n, generator=random) for n in (3, 2, 2))
     time, side = torch.arange(SMALL[1]), torch.linspace(0, 1, SMALL[2])
@@ -48,7 +48,7 @@ class Losses(NamedTuple):
 
 
 def steps(model: VAE, x: Tensor, number: int, lr: float) -> list[Losses]:
-    """Train on the one batch `x`; return what each step lowered."""
+    """Train on the batch `x`; return the losses of each step."""
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, amsgrad=True)
     losses = []
     for _ in range(number):
@@ -63,7 +63,7 @@ def steps(model: VAE, x: Tensor, number: int, lr: float) -> list[Losses]:
 
 
 def reached(layer: nn.Module, x: Tensor, channel_dim: int) -> Tensor:
-    """Where (T, H, W) the output of `layer` changes as x[0] changes at position (1, 2, 3)."""
+    """Return the mask (T, H, W) of outputs of `layer` that change when x[0] changes at position (1, 2, 3)."""
     changed = x.clone()
     changed.movedim(channel_dim, -1)[0, 1, 2, 3] += torch.randn(x.shape[channel_dim])
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_attention_along_an_axis_stays_on_its_line(axis: int) -> None:
     assert torch.equal(found, expected)
 
 
-def test_axial_attention_sees_along_each_axis_and_nowhere_else() -> None:
+def test_axial_attention_reaches_along_each_axis_and_nowhere_else() -> None:
     torch.manual_seed(0)
     expected = torch.zeros(GRID, dtype=torch.bool)
     expected[:, 2, 3] = expected[1, :, 3] = expected[1, 2, :] = True
@@ -134,10 +134,10 @@ def test_evaluation_does_not_depend_on_the_rest_of_the_batch() -> None:
             torch.testing.assert_close(part(x)[1:2], part(x[1:2]), rtol=1e-4, atol=1e-5)
 
 
-def test_learns_also_for_evaluation() -> None:
+def test_training_lowers_the_loss_in_evaluation_mode_too() -> None:
     torch.manual_seed(0)
     model, x = small_vae(), smooth_videos(4)
-    # What is left of the cross-entropy where the reconstruction is exact.
+    # The cross-entropy of an exact reconstruction, which is not 0 for values between 0 and 1.
     floor = float(model.likelihood(x.logit(1e-6), x).mean())
 
     @torch.inference_mode()
@@ -158,7 +158,7 @@ def test_the_first_steps_leave_the_posterior_near_the_prior() -> None:
     assert max(out.kl for out in steps(model, torch.rand(4, 3, 8, 64, 64), 4, lr=1e-3)) < 20
 
 
-def test_removal_keeps_what_the_other_latent_neurons_say() -> None:
+def test_a_removal_does_not_change_the_other_latent_neurons() -> None:
     torch.manual_seed(0)
     model, x = small_vae(latent_dim=6), torch.rand(2, *SMALL)
     model.eval()

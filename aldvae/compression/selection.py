@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from aldvae.utils.errors import ArgumentError, unknown
+from aldvae.utils.errors import ArgumentError, unknown_message
 from aldvae.utils.seeding import stream_seed
 
 
@@ -49,5 +49,5 @@ SELECTIONS: dict[str, Selection] = {"random": select_random, "kl": select_kl, "l
 def selection(name: str) -> Selection:
     """Return the selection called `name`; raises `ArgumentError` with the nearest name if there is none."""
     if name not in SELECTIONS:
-        raise ArgumentError("select", unknown(name, list(SELECTIONS)))
+        raise ArgumentError("select", unknown_message(name, list(SELECTIONS)))
     return SELECTIONS[name]

@@ -1,1 +1,1 @@
-"""Datasets by name or of the user's own, loaded and split."""
+"""Datasets: those with a name and the user's own, loaded and split into training and validation samples."""

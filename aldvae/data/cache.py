@@ -1,4 +1,4 @@
-"""Samples that took long to decode, kept as one file that is read at once."""
+"""A cache of decoded samples: one file, which loads much faster than decoding many."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aldvae.utils.files import write_cached
 
 
 def files_key(root: Path, files: Iterable[Path], *more: object) -> str:
-    """Return a name for the present contents of `files` below `root`, by their names, sizes and times of change."""
+    """Return a hash of the names, sizes and modification times of `files` below `root`, and of the values `more`."""
     digest = hashlib.sha256(repr(more).encode())
     for path in files:
         stat = path.stat()
@@ -24,7 +24,7 @@ def files_key(root: Path, files: Iterable[Path], *more: object) -> str:
 
 
 def cached(cache_dir: Path, name: str, make: Callable[[], Samples]) -> Samples:
-    """Return the samples kept as `name` under `cache_dir`; `make` them where there are none or they are damaged."""
+    """Return the samples cached as `name` under `cache_dir`; if none are or they are damaged, `make` and cache them."""
     path = cache_dir / "samples" / f"{name}.safetensors"
     try:
         with safe_open(path, framework="pt") as file:

@@ -1,4 +1,4 @@
-"""A contact sheet: what a dataset looks like, and whether its labels say what one sees."""
+"""A contact sheet: a few samples of each class, to see what a dataset looks like and to check its labels."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from aldvae.data.dataset import Samples, inputs
+from aldvae.data.dataset import Samples, to_float
 from aldvae.utils.files import write_figure
 
 _COLUMNS = 10
 
 
 def draw_sheet(name: str, samples: Samples, credit: str, directory: Path) -> Path:
-    """Draw ten samples (of video: all frames of two) of each class as NAME.png in `directory`; return its path."""
+    """Draw ten samples of each class (of video, all frames of two) and return the path, `directory`/`name`.png.
+
+    `credit` is printed below the samples. Samples without labels fill up to ten rows.
+    """
     rows = [_row(samples, index) for index in _by_class(samples)]
     figure = Figure(figsize=(10, 0.9 * len(rows) + 0.8), layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
@@ -40,8 +43,8 @@ def _by_class(samples: Samples) -> list[Tensor]:
 
 def _row(samples: Samples, index: Tensor) -> np.ndarray:
     """Return the samples at `index` side by side: (H, n * W, C) in [0, 1]."""
-    pictures = inputs(samples.take(index).x)
+    images = to_float(samples.take(index).x)
     if samples.is_video:
-        pictures = pictures.movedim(2, 1).flatten(0, 1)
-    row: np.ndarray = np.concatenate(list(pictures.movedim(1, -1).numpy()), axis=1)
+        images = images.movedim(2, 1).flatten(0, 1)
+    row: np.ndarray = np.concatenate(list(images.movedim(1, -1).numpy()), axis=1)
     return row

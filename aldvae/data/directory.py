@@ -1,4 +1,4 @@
-"""Where datasets lie: a folder in torchvision's own layout, named by the user or kept in the cache."""
+"""The data directory, which has torchvision's layout, and downloads into it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from pathlib import Path
 from aldvae.utils.errors import ConfigError
 
 
-def data_directory(given: Path | None, cache_dir: Path) -> Path:
-    """Return the folder to look in; without one `given`, our own below `cache_dir`, made when it is first needed.
+def data_directory(data_dir: Path | None, cache_dir: Path) -> Path:
+    """Return `data_dir`, or without one the folder ``data`` in `cache_dir`, which is created if needed.
 
-    Raises `ConfigError` where the given one does not exist: a slip of the pen should not start a download.
+    Raises `ConfigError` if `data_dir` does not exist, because a mistyped name should not start a download.
     """
-    if given is None:
+    if data_dir is None:
         directory = cache_dir / "data"
         directory.mkdir(parents=True, exist_ok=True)
         return directory
-    if not given.is_dir():
-        what = "is not a folder" if given.exists() else "does not exist; make it to have data downloaded there"
-        raise ConfigError("data_dir", f"{given} {what}")
-    return given
+    if not data_dir.exists():
+        raise ConfigError("data_dir", f"{data_dir} does not exist; create it to download data there")
+    if not data_dir.is_dir():
+        raise ConfigError("data_dir", f"{data_dir} is not a folder; name another")
+    return data_dir
 
 
 def download_into(directory: Path, folder: str, download: Callable[[str], object]) -> None:
-    """Have `download` fill a temporary directory, then move what is missing into `directory`/`folder`.
+    """Call `download` with a temporary directory, then move files that are missing into `directory`/`folder`.
 
-    So what is there is always complete, and what was there stays. Raises `ConfigError` where it cannot be had.
+    So no file there is ever partial, and existing files stay. Raises `ConfigError` if the download fails.
     """
     try:
         with tempfile.TemporaryDirectory(dir=directory, prefix=".download-") as temporary:
@@ -41,6 +42,6 @@ def download_into(directory: Path, folder: str, download: Callable[[str], object
     except (OSError, RuntimeError) as error:
         raise ConfigError(
             "data_dir",
-            f"{directory}: {folder} is not there and could not be downloaded; point "
-            "--data-dir or ALDVAE_DATA_DIR to a folder that holds it, or try again with a network",
+            f"{directory}: {folder} is missing and could not be downloaded; set --data-dir or ALDVAE_DATA_DIR "
+            "to a folder that holds it, or check the network connection and try again",
         ) from error

@@ -1,4 +1,4 @@
-"""Picture files to samples."""
+"""Read image files as samples."""
 
 from __future__ import annotations
 
@@ -15,43 +15,44 @@ from aldvae.utils.errors import ConfigError
 _GRAY = ("1", "L", "LA")
 
 
-def read_pictures(
+def read_images(
     files: Sequence[Path],
     option: str,
     labels: Sequence[int] | None = None,
     classes: tuple[str, ...] = (),
     resize: int | None = None,
 ) -> Samples:
-    """Return the pictures in `files` as uint8 (N, C, H, W): gray if all are, else RGB; resized only if asked to.
+    """Return the images in `files` as uint8 (N, C, H, W): gray (C = 1) if all are gray, else RGB (C = 3).
 
-    Raises `ConfigError` naming `option` and the file for one that is no picture, damaged, or of another size.
+    With `resize`, they become `resize` x `resize` pixels. Raises `ConfigError`, naming `option` and the file, for one
+    that is not an image, is damaged, has more than 8 bits per channel, or differs in size from the first.
     """
     width, height = _read(files[0], option, resize).size
     pixels = np.empty((len(files), height, width, 3), np.uint8)
     gray = True
     for row, path in zip(pixels, files, strict=True):
-        picture = _read(path, option, resize)
-        if picture.size != (width, height):
-            problem = f"{path} is {picture.width} x {picture.height} where {files[0].name} is {width} x {height}"
-            raise ConfigError(option, f"{problem}; use --resize N to bring all to N x N")
-        gray = gray and picture.mode in _GRAY
-        row[:] = np.asarray(picture.convert("RGB"))
+        image = _read(path, option, resize)
+        if image.size != (width, height):
+            problem = f"{path} is {image.width} x {image.height} where {files[0].name} is {width} x {height}"
+            raise ConfigError(option, f"{problem}; use --resize N to make all N x N")
+        gray = gray and image.mode in _GRAY
+        row[:] = np.asarray(image.convert("RGB"))
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2)[:, : 1 if gray else 3].contiguous()
     return Samples(x, None if labels is None else torch.tensor(labels), classes)
 
 
 def _read(path: Path, option: str, resize: int | None) -> Image.Image:
     try:
-        with Image.open(path) as picture:
-            picture.load()
+        with Image.open(path) as image:
+            image.load()
     except UnidentifiedImageError as error:
-        raise ConfigError(option, f"{path} is not a picture; move it out of the folder") from error
+        raise ConfigError(option, f"{path} is not an image; move it out of the folder") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ConfigError(option, f"{path} is damaged or truncated; mend or remove it") from error
-    if picture.mode.startswith(("I", "F")):
-        raise ConfigError(option, f"{path} has more than 8 bits a channel; give such pictures as a .npy in [0, 1]")
+        raise ConfigError(option, f"{path} is damaged or truncated; repair or remove it") from error
+    if image.mode.startswith(("I", "F")):
+        raise ConfigError(option, f"{path} has more than 8 bits per channel; save such images as a .npy in [0, 1]")
     if resize is None:
-        return picture
-    # A palette cannot be interpolated.
-    smooth = picture if picture.mode in _GRAY else picture.convert("RGB")
+        return image
+    # Indices into a palette cannot be interpolated.
+    smooth = image if image.mode in _GRAY else image.convert("RGB")
     return smooth.convert("L" if smooth.mode == "1" else smooth.mode).resize((resize, resize))

@@ -1,14 +1,12 @@
-"""Data by name or of the user's own, loaded and cut into training and validation samples."""
+"""Load a dataset by name, or the user's own, and split it into training and validation samples."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from aldvae.data.dataset import Dataset, Samples, cut, inputs
+from aldvae.data.dataset import Dataset, split
 from aldvae.data.sources import SOURCES
 from aldvae.utils.errors import ConfigError
-
-__all__ = ["SOURCES", "Dataset", "Samples", "inputs", "load_dataset"]
 
 
 def load_dataset(
@@ -21,19 +19,21 @@ def load_dataset(
     own_data: Path | None = None,
     resize: int | None = None,
 ) -> Dataset:
-    """Return dataset `name`, found or downloaded under `data_dir`, or read from the user's `own_data`.
+    """Return the dataset `name`, found or downloaded under `data_dir`, or read from the user's path `own_data`.
 
-    The fraction `validation` is held out; with `limit`, only so many samples are used, the same each time. Raises
-    `ConfigError` for a data directory that does not exist, data that is missing and cannot be downloaded, damaged
-    data, a senseless limit.
+    With `limit`, only so many samples are used, the same each time. The fraction `validation` of them is held out.
+    `resize` applies to the user's own images. Raises `ConfigError` if the data directory does not exist, if data is
+    damaged or missing and cannot be downloaded, and if `limit` or `validation` do not suit the number of samples.
     """
     if own_data is not None:
-        # It needs pandas, which takes half a second to import.
+        # Imported here because it needs pandas, which takes half a second to import.
         from aldvae.data import own
 
         samples = own.load(own_data, resize, cache_dir)
     elif resize is not None:
-        raise ConfigError("resize", f"is for folders of pictures of your own; {name} has one size")
+        raise ConfigError(
+            "resize", f"has no effect with --dataset {name}, only with a folder of images of your own; remove it"
+        )
     else:
         samples = SOURCES[name].load(data_dir, cache_dir)
-    return cut(name, samples, validation, limit)
+    return split(name, samples, validation, limit)

@@ -1,4 +1,4 @@
-"""MNIST and FashionMNIST through torchvision: the 60,000 training images."""
+"""MNIST and FashionMNIST, read through torchvision: the 60,000 training images of each."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ COUNT = 60_000
 
 
 def load(folder: str, data_dir: Path | None, cache_dir: Path) -> Samples:
-    """Read `folder` ("MNIST" or "FashionMNIST") under `data_dir`, downloading it first where it is missing.
+    """Return the images, uint8 (60000, 1, 28, 28), and labels in `folder` ("MNIST" or "FashionMNIST") of `data_dir`.
 
-    Raises `ConfigError` where it is missing and cannot be downloaded, or is damaged.
+    Downloads them if they are missing. Raises `ConfigError` if they cannot be downloaded or are damaged.
     """
     from torchvision import datasets
 
@@ -26,22 +26,20 @@ def load(folder: str, data_dir: Path | None, cache_dir: Path) -> Samples:
     try:
         if not all((raw / Path(name).stem).exists() for name, _ in source.resources):
             download_into(directory, folder, lambda into: source(into, train=True, download=True))
-        # torchvision checks shapes with assertions and lets the rest of a damaged file fail as it may.
+        # For damaged files, torchvision raises AssertionError or whatever its parsing runs into.
         images = source(directory, train=True, download=False)
-        x, labels = _checked(images)
+        x, labels = _checked(images.data, images.targets)
     except ConfigError:
         raise
     except PermissionError as error:
-        raise ConfigError("data_dir", f"{raw} cannot be read: permission denied") from error
+        raise ConfigError("data_dir", f"{raw} cannot be read: permission denied; check its permissions") from error
     except (OSError, RuntimeError, ValueError, AssertionError, IndexError, KeyError) as error:
         problem = f"{raw} holds damaged or truncated files; delete {folder} there to have it downloaded again"
         raise ConfigError("data_dir", problem) from error
     return Samples(x.unsqueeze(1), labels.long(), tuple(images.classes))
 
 
-def _checked(images: object) -> tuple[Tensor, Tensor]:
-    x: Tensor = images.data  # type: ignore[attr-defined]
-    labels: Tensor = images.targets  # type: ignore[attr-defined]
+def _checked(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     if tuple(x.shape) != (COUNT, 28, 28) or tuple(labels.shape) != (COUNT,) or int(labels.max()) > 9:
-        raise ValueError(f"{tuple(x.shape)} images and {tuple(labels.shape)} labels are not those of the original")
+        raise ValueError(f"images of {tuple(x.shape)} and labels of {tuple(labels.shape)} are not the original's")
     return x, labels

@@ -1,4 +1,4 @@
-"""The user's own data: a folder of pictures, an array file, or a table of vectors. Nothing in it is ever executed."""
+"""The user's own data: a folder of images, an array file, or a table of vectors. Reading never executes code in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from aldvae.data.cache import cached, files_key
 from aldvae.data.dataset import Samples
-from aldvae.data.image_files import read_pictures
+from aldvae.data.image_files import read_images
 from aldvae.utils.errors import ConfigError
 
 
@@ -19,26 +19,29 @@ from aldvae.utils.errors import ConfigError
 def load(path: Path, resize: int | None, cache_dir: Path) -> Samples:
     """Return the samples in `path`.
 
-    A folder holds pictures, flat or in class folders; an ``.npz`` holds ``x`` and perhaps integer ``labels``, an
-    ``.npy`` ``x`` alone; a ``.csv`` or ``.parquet`` holds one vector a row. ``x`` is N x D (vectors), N x H x W (gray),
-    N x H x W x C (colour) or N x T x H x W x C (video). Raises `ConfigError` naming the file and what is wrong with it.
+    A folder holds images, either directly or in one folder per class. An ``.npz`` holds ``x`` and optionally integer
+    ``labels``, an ``.npy`` only ``x``; a ``.csv`` or ``.parquet`` holds one vector per row. ``x`` is N x D (vectors),
+    N x H x W (gray), N x H x W x C (colour) or N x T x H x W x C (video). `resize` is for folders; see `read_images`.
+    Raises `ConfigError` naming the file and its problem.
     """
     try:
         return _read(path, resize, cache_dir)
     except PermissionError as error:
-        raise ConfigError("dataset", f"{error.filename or path} cannot be read: permission denied") from error
+        raise ConfigError(
+            "dataset", f"{error.filename or path} cannot be read: permission denied; check its permissions"
+        ) from error
 
 
 def _read(path: Path, resize: int | None, cache_dir: Path) -> Samples:
     if not path.exists():
-        raise ConfigError("dataset", f"{path} does not exist")
+        raise ConfigError("dataset", f"{path} does not exist; name another path")
     if path.is_dir():
         return _folder(path, resize, cache_dir)
     if resize is not None:
-        raise ConfigError("resize", f"is for folders of pictures, and {path} is a file")
+        raise ConfigError("resize", f"has no effect with the file {path}, only with a folder of images; remove it")
     readers = {".npz": _arrays, ".npy": _arrays, ".csv": _table, ".parquet": _table}
     if path.suffix not in readers:
-        raise ConfigError("dataset", f"{path} is neither a folder of pictures nor one of {', '.join(readers)}")
+        raise ConfigError("dataset", f"{path} is neither a folder of images nor one of {', '.join(readers)}")
     return readers[path.suffix](path)
 
 
@@ -55,57 +58,61 @@ def _folder(root: Path, resize: int | None, cache_dir: Path) -> Samples:
         if empty := [folder.name for folder, group in zip(folders, inside, strict=True) if not group]:
             raise ConfigError("dataset", f"{root}: the class folder {empty[0]} is empty; remove it")
     if not files:
-        raise ConfigError("dataset", f"{root} holds no pictures")
+        raise ConfigError("dataset", f"{root} holds no images; name another folder")
     classes = tuple(folder.name for folder in folders)
     key = f"own-{files_key(root, files, resize)}"
-    return cached(cache_dir, key, lambda: read_pictures(files, "dataset", labels, classes, resize))
+    return cached(cache_dir, key, lambda: read_images(files, "dataset", labels, classes, resize))
 
 
 def _arrays(path: Path) -> Samples:
     try:
-        # Left to open the file itself, numpy leaves it open when the file is damaged.
+        # We open the file because numpy, if it opens a damaged one, does not close it.
         with path.open("rb") as file:
             stored = np.load(file, allow_pickle=False)
             arrays = {"x": stored} if isinstance(stored, np.ndarray) else dict(stored)
     except PermissionError:
         raise
-    # What numpy and zipfile raise for a damaged file depends on where the damage is, and can be anything.
+    # numpy and zipfile raise many kinds of exception, depending on where a file is damaged.
     except Exception as error:
-        raise ConfigError("dataset", f"{path} is damaged, or holds Python objects, which are never loaded") from error
+        raise ConfigError(
+            "dataset", f"{path} is damaged or holds Python objects, which are never loaded; write it again"
+        ) from error
     if "x" not in arrays:
-        raise ConfigError("dataset", f"{path} has no array x (there are: {', '.join(arrays) or 'none'})")
+        raise ConfigError(
+            "dataset", f"{path} has no array x (it holds: {', '.join(arrays) or 'none'}); save the samples as x"
+        )
     return _with_labels(path, _samples(path, arrays["x"]), arrays.get("labels"))
 
 
 def _samples(path: Path, x: np.ndarray) -> Samples:
     if not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
-        raise ConfigError("dataset", f"{path}: x holds {x.dtype}, not numbers")
+        raise ConfigError("dataset", f"{path}: x holds {x.dtype}, not real numbers; convert it")
     if not 2 <= x.ndim <= 5 or 0 in x.shape:
         shapes = "N x D, N x H x W, N x H x W x C or N x T x H x W x C"
-        raise ConfigError("dataset", f"{path}: x is {' x '.join(map(str, x.shape))}, not {shapes}")
+        raise ConfigError("dataset", f"{path}: x is {' x '.join(map(str, x.shape))}; reshape it to {shapes}")
     if not np.isfinite(x).all():
         sample = int(np.argwhere(~np.isfinite(x))[0][0])
-        raise ConfigError("dataset", f"{path}: x holds NaN or infinite values, first in sample {sample} (from 0)")
+        raise ConfigError(
+            "dataset", f"{path}: x holds NaN or infinite values, first in sample {sample} (from 0); remove them"
+        )
     if x.ndim == 2:
-        # As exact as they come: they are standardised before they become float32.
+        # Full precision until they are standardised; float32 would lose digits of large values.
         return Samples(torch.from_numpy(x.astype(np.float64)))
     return Samples(torch.from_numpy(_channels_first(_pixels(path, x))))
 
 
 def _pixels(path: Path, x: np.ndarray) -> np.ndarray:
-    """Return pictures as uint8 in 0..255 or float32 in [0, 1]; other ranges could mean anything and are refused."""
+    """Return images or video as uint8 in 0..255 or float32 in [0, 1]; other ranges are ambiguous and refused."""
     if x.dtype == bool:
         return x.astype(np.uint8) * 255
     integer = np.issubdtype(x.dtype, np.integer)
     low, high = float(x.min()), float(x.max())
     if integer and high == 1:
-        problem = (
-            "x holds whole numbers of 1 at most, black pictures in 0..255; give them as bool or in [0, 1] as floats"
-        )
+        problem = "x holds whole numbers up to 1, which is black in 0..255; save it as bool or as floats in [0, 1]"
         raise ConfigError("dataset", f"{path}: {problem}")
     if low < 0 or high > (255 if integer else 1):
         allowed = "whole numbers in 0..255" if integer else "numbers in [0, 1]"
-        raise ConfigError("dataset", f"{path}: pictures of {x.dtype} must hold {allowed}, not {low!r} to {high!r}")
+        raise ConfigError("dataset", f"{path}: images of {x.dtype} must hold {allowed}, not {low!r} to {high!r}")
     return x.astype(np.uint8 if integer else np.float32)
 
 
@@ -119,7 +126,7 @@ def _with_labels(path: Path, samples: Samples, labels: np.ndarray | None) -> Sam
         return samples
     if labels.shape != (len(samples),) or not np.issubdtype(labels.dtype, np.integer):
         has = f"{' x '.join(map(str, labels.shape))} of {labels.dtype}"
-        raise ConfigError("dataset", f"{path}: labels must be {len(samples)} whole numbers, one for each x, not {has}")
+        raise ConfigError("dataset", f"{path}: labels must be {len(samples)} whole numbers, one per sample, not {has}")
     names, classes = np.unique(labels, return_inverse=True)
     return Samples(samples.x, torch.from_numpy(classes.astype(np.int64)), tuple(map(str, names)))
 
@@ -127,16 +134,16 @@ def _with_labels(path: Path, samples: Samples, labels: np.ndarray | None) -> Sam
 def _table(path: Path) -> Samples:
     frame = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
     if "Unnamed: 0" in frame.columns:
-        raise ConfigError("dataset", f"{path}: the first column has no name; if it is an index, write without it")
+        raise ConfigError("dataset", f"{path}: the first column has no name; name it or, if it is an index, remove it")
     if times := [name for name, dtype in frame.dtypes.items() if dtype.kind in "mM"]:
         raise ConfigError("dataset", f"{path}: column {times[0]} holds times, not numbers; remove or convert it")
     numbers = frame.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
     if frame.empty:
-        raise ConfigError("dataset", f"{path} holds no rows")
+        raise ConfigError("dataset", f"{path} holds no rows; name another file")
     if not np.isfinite(numbers).all():
         row, column = np.argwhere(~np.isfinite(numbers))[0]
         cell = f"row {row + 1} of column {frame.columns[column]}"
-        raise ConfigError("dataset", f"{path}: {cell} is empty or no number; a table holds one vector a row")
+        raise ConfigError("dataset", f"{path}: {cell} is empty or not a number; fill or remove it")
     return _samples(path, numbers)
 
 
@@ -144,7 +151,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     try:
         first = pd.read_csv(path, header=None, nrows=1)
         names = first.apply(pd.to_numeric, errors="coerce").to_numpy().ravel()
-        # Without names of its own, pandas writes a table's columns as 0, 1, 2 and so on.
+        # pandas names unnamed columns 0, 1, 2 and so on when it writes a table.
         has_header = np.isnan(names).all() or (len(names) > 1 and np.array_equal(names, np.arange(len(names))))
         return pd.read_csv(path, header=0 if has_header else None, low_memory=False)
     except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The datasets known by name: where each lies, how it is read, and what it must hold."""
+"""The named datasets: where each is stored, how it is loaded, and what it must contain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aldvae.data.dataset import Samples
 
 
 def load_digits() -> Samples:
-    """Return scikit-learn's 1,797 digits of 8 x 8; the 17 gray levels of the original become 0..255."""
+    """Return scikit-learn's 1,797 digits, uint8 (1797, 1, 8, 8), their 17 gray levels scaled to 0..255, and labels."""
     from sklearn import datasets
 
     x, labels = datasets.load_digits(return_X_y=True)
@@ -25,10 +25,12 @@ def load_digits() -> Samples:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One dataset: `load` takes the data directory (None: our own) and the cache's.
+    """A named dataset.
 
-    `folder` is its place in the data directory, None for an embedded one. `checksum` is that of the complete original
-    (see `checksum`); `count` is the number of samples to train and validate on. `credit` must stand on its pictures.
+    `load`, which returns the samples, and `contents`, which yields what `checksum` covers, take the data directory
+    (None: the one in the cache) and the cache directory. `folder` is relative to the data directory, None for an
+    embedded dataset. `count` and `shape` are those of the samples to train and validate on, and `checksum` is that of
+    the complete original. `credit` must be printed wherever samples are shown.
     """
 
     name: str
@@ -41,19 +43,19 @@ class Source:
     credit: str = ""
 
     def verify(self, data_dir: Path | None, cache_dir: Path) -> str:
-        """Return what is wrong with the data, nothing if it is the complete original.
+        """Return how the data differs from the complete original, as text; empty if it does not.
 
-        Raises `ConfigError` where it cannot be read at all.
+        Raises `ConfigError` if it cannot be read.
         """
         samples = self.load(data_dir, cache_dir)
         if (len(samples), samples.shape) != (self.count, self.shape):
             return f"{len(samples)} samples of {samples.shape} instead of {self.count} of {self.shape}"
-        found = checksum(self.contents(data_dir, cache_dir))
-        return "" if found == self.checksum else f"its contents are not the original's (checksum {found})"
+        actual = checksum(self.contents(data_dir, cache_dir))
+        return "" if actual == self.checksum else f"its contents are not the original's (checksum {actual})"
 
 
 def checksum(pieces: Iterable[bytes]) -> str:
-    """Return a checksum of `pieces` that does not depend on their order: the sum of their SHA-256."""
+    """Return a checksum that does not depend on the order of `pieces`: the sum of their SHA-256 modulo 2^128."""
     total = sum(int.from_bytes(hashlib.sha256(piece).digest()) for piece in pieces)
     return f"{total % 2**128:032x}"
 
@@ -76,7 +78,7 @@ def _digits(_: Path | None, __: Path) -> Samples:
     return load_digits()
 
 
-def _mnist_like(name: str, folder: str, known_checksum: str) -> Source:
+def _mnist_like(name: str, folder: str, expected_checksum: str) -> Source:
     load = partial(mnist.load, folder)
     return Source(
         name=name,
@@ -84,7 +86,7 @@ def _mnist_like(name: str, folder: str, known_checksum: str) -> Source:
         folder=f"{folder}/raw",
         count=mnist.COUNT,
         shape=(1, 28, 28),
-        checksum=known_checksum,
+        checksum=expected_checksum,
         contents=partial(_samples, load),
     )
 

@@ -1,1 +1,1 @@
-"""What is measured of a model: images to features, to statistics, to a distance; and the latent space."""
+"""Metrics of a model: Fréchet distances (images to features to statistics to value), clusters, latent dimensions."""

@@ -1,4 +1,4 @@
-"""Classifier features: the penultimate layer of a small network trained on the dataset's own labels."""
+"""Classifier features: the penultimate layer of a small network trained on the labels of the dataset."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from aldvae.data.dataset import Dataset, Samples, frames, inputs
+from aldvae.data.dataset import Dataset, Samples, select_frames, to_float
 from aldvae.utils.devices import cpu_settings
-from aldvae.utils.files import locked, write_cached
+from aldvae.utils.files import cache_lock, write_cached
 from aldvae.utils.seeding import generator, stream_seed
 
-# Part of the cache key: raise it whenever the network or its training changes.
+# Part of the cache key: increase it whenever the network or its training changes.
 VERSION = 3
 FEATURE_DIM = 64
 _STEPS = 1000
@@ -26,41 +26,41 @@ _SEED = 0
 
 
 class Classifier(nn.Module):
-    """Three strided convolutions and two linear layers; `forward` gives the features, `classify` the logits."""
+    """Three strided convolutions and two linear layers; `forward` returns features and `classify` logits."""
 
     def __init__(self, shape: tuple[int, ...], n_classes: int) -> None:
-        """For pictures of `shape` (..., H, W), gray ones repeated to three channels."""
+        """Build the network for images of `shape` (..., H, W), with gray ones repeated to three channels."""
         super().__init__()
         layers: list[nn.Module] = []
         channels, height, width = 3, *shape[-2:]
-        for after in (16, 32, 64):
-            layers += [nn.Conv2d(channels, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-            channels, height, width = after, -(-height // 2), -(-width // 2)
+        for maps in (16, 32, 64):
+            layers += [nn.Conv2d(channels, maps, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(maps), nn.ReLU()]
+            channels, height, width = maps, -(-height // 2), -(-width // 2)
         self.convolutions = nn.Sequential(*layers, nn.Flatten())
         self.features = nn.Sequential(nn.Linear(channels * height * width, FEATURE_DIM), nn.ReLU())
         self.classes = nn.Linear(FEATURE_DIM, n_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images (B, 3, H, W) in [0, 1] to features (B, 64)."""
+        """Return the features (B, 64) of images (B, 3, H, W) in [0, 1]."""
         features: Tensor = self.features(self.convolutions(images))
         return features
 
     def classify(self, images: Tensor) -> Tensor:
-        """Map images (B, 3, H, W) in [0, 1] to logits (B, n_classes)."""
+        """Return the logits (B, n_classes) of images (B, 3, H, W) in [0, 1]."""
         logits: Tensor = self.classes(self(images))
         return logits
 
 
 def load_classifier(data: Dataset, cache_dir: Path) -> tuple[nn.Module, str, float]:
-    """Return the trained network, a name for its weights, and its accuracy on the validation images.
+    """Return the trained network, an identity of its weights, and its accuracy on the validation samples, in [0, 1].
 
-    It is trained on `data.train` once, on the CPU with one thread so that every run on a machine sees the same
-    features, and kept under `cache_dir` by the contents of the data and the version of this file.
+    It is trained once on `data.train`, on the CPU with one thread, so that all runs on a machine use the same
+    features. Its weights are cached under `cache_dir` by the fingerprint of the data, `VERSION` and torch's version.
     """
     network = Classifier(data.shape, len(data.train.classes))
     path = cache_dir / "classifiers" / f"{data.name}-{_key(data)}.safetensors"
-    with locked(path):
-        accuracy = _restore(network, path)
+    with cache_lock(path):
+        accuracy = _load_cached(network, path)
         if accuracy is None:
             with cpu_settings(1):
                 accuracy = _train(network, data)
@@ -75,8 +75,8 @@ def _key(data: Dataset) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def _restore(network: Classifier, path: Path) -> float | None:
-    """Load the cached weights; None where there are none or they are damaged, and then they are made anew."""
+def _load_cached(network: Classifier, path: Path) -> float | None:
+    """Load the cached weights and return their accuracy; None if there are none or they are damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
@@ -96,7 +96,7 @@ def _train(network: Classifier, data: Dataset) -> float:
         batch = data.train.take(torch.randint(len(data.train), (_BATCH_SIZE,), generator=random))
         assert batch.labels is not None
         optimizer.zero_grad()
-        F.cross_entropy(network.classify(_pixels(batch.x)), batch.labels).backward()
+        F.cross_entropy(network.classify(_images(batch.x)), batch.labels).backward()
         optimizer.step()
         schedule.step()
     return _accuracy(network, data.validation)
@@ -106,9 +106,9 @@ def _train(network: Classifier, data: Dataset) -> float:
 def _accuracy(network: Classifier, samples: Samples) -> float:
     network.eval()
     assert samples.labels is not None
-    guesses = torch.cat([network.classify(_pixels(x)).argmax(1) for x in samples.x.split(960)])
-    return float((guesses == samples.labels).double().mean())
+    predictions = torch.cat([network.classify(_images(x)).argmax(1) for x in samples.x.split(960)])
+    return float((predictions == samples.labels).double().mean())
 
 
-def _pixels(x: Tensor) -> Tensor:
-    return inputs(frames(x)).expand(-1, 3, -1, -1)
+def _images(x: Tensor) -> Tensor:
+    return to_float(select_frames(x)).expand(-1, 3, -1, -1)

@@ -1,4 +1,4 @@
-"""All metrics of one epoch, on validation data, from random streams of their own."""
+"""All metrics of an epoch, on validation data. Their random streams are separate from those of training."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ import torch
 from torch import Tensor
 
 from aldvae.config.run_config import RunConfig
-from aldvae.data.dataset import Samples, inputs
+from aldvae.data.dataset import Samples, to_float
 from aldvae.metrics.clustering import agreement, find_clusters, silhouette
 from aldvae.metrics.features import Features
 from aldvae.metrics.frechet import Statistics, cached_statistics, frechet_distance, statistics
-from aldvae.metrics.latent import active_units, kinds_of_dimensions
+from aldvae.metrics.latent import active_units, count_dimension_usage
 from aldvae.models.vae import VAE, kl_divergence
-from aldvae.utils.devices import double, doubles
+from aldvae.utils.devices import float64_device, to_float64
 from aldvae.utils.errors import ConfigError, DivergedError
-from aldvae.utils.files import rounded
+from aldvae.utils.files import round_for_csv
 from aldvae.utils.seeding import generator, stream_seed
 
-# Numbers in a chunk of samples that go through the model at once: 1,000 pictures of MNIST, 20 videos of SPRITES.
-_CHUNK_NUMBERS = 2_000_000
+# Validation samples pass through the model in chunks within both limits: 1,000 images of MNIST, 20 videos of SPRITES.
+_MAX_CHUNK_SAMPLES, _MAX_CHUNK_VALUES = 1000, 2_000_000
 
 
 def require_finite(epoch: int, **values: float) -> None:
-    """Raise `DivergedError` naming the `epoch` if one of the `values` is NaN or infinite."""
+    """Raise `DivergedError`, naming the `epoch` and the value, if one of the `values` is NaN or infinite."""
     for name, value in values.items():
         if not math.isfinite(value):
-            raise DivergedError(f"epoch {epoch}: {name} is {value}; the rows before it are kept (try a smaller --lr)")
+            raise DivergedError(f"epoch {epoch}: {name} is {value}; earlier rows are kept; try a smaller --lr")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The metrics of one epoch by their CSV names, and the KL divergence of each dimension (n_z,), in nats."""
+    """The metrics of an epoch by their CSV names, and the KL divergence of each dimension, (n_z,), in nats."""
 
     metrics: dict[str, float]
     kl: list[float]
 
     def rounded(self) -> Evaluation:
-        """Return it as a CSV holds it, so that rules decide on the numbers a reader can see."""
-        metrics = {name: v if isinstance(v, int) else rounded(v) for name, v in self.metrics.items()}
-        return Evaluation(metrics, [rounded(v) for v in self.kl])
+        """Return the evaluation rounded as in CSV files, so that rules decide on the numbers that a reader sees."""
+        metrics = {name: v if isinstance(v, int) else round_for_csv(v) for name, v in self.metrics.items()}
+        return Evaluation(metrics, [round_for_csv(v) for v in self.kl])
 
 
 @dataclass(frozen=True)
-class Passed:
-    """What one pass over the validation samples leaves.
+class ValidationOutput:
+    """The output of a model on the validation samples.
 
-    `recon_loss` (mean over samples) and `kl` (n_z,) in nats; `mu`, `log_var` and `z` (N, n_z); and the reconstructions
-    of the first `fid_samples` samples.
+    `recon_loss` and `kl` (n_z,) are means over the N samples, in nats. `mu`, `log_var` and `z` are (N, n_z).
+    `reconstructions` (fid_samples, *shape) are those of the first samples.
     """
 
     recon_loss: float
@@ -63,77 +63,80 @@ class Passed:
 
 
 class Evaluator:
-    """Measures a VAE on the same validation samples each epoch (the paper, Algorithm 1, lines 7 to 11)."""
+    """Evaluates a VAE on the same validation samples each epoch (the paper, Algorithm 1, lines 7 to 11)."""
 
     def __init__(
         self, config: RunConfig, validation: Samples, features: Features | None, cache_dir: Path, device: torch.device
     ) -> None:
-        """Fix the samples behind the Fréchet distances: the first `fid_samples` of the validation samples.
+        """Compute or load the reference statistics: those of the first `fid_samples` validation samples.
 
-        Their statistics are kept under `cache_dir`. Raises `ConfigError` where there are fewer samples than a metric
-        asks for, or no classes where they are asked for.
+        They are cached under `cache_dir`. Without `features`, no Fréchet distance is computed. Raises `ConfigError` as
+        `check_samples` does.
         """
         check_samples(config, validation)
         self.config, self.features, self.device = config, features, device
         self.samples = validation.on(device)
         self.labels = None if validation.labels is None else validation.labels.numpy()
-        self._chunk = max(1, min(1000, _CHUNK_NUMBERS // math.prod(validation.shape)))
+        self._chunk = max(1, min(_MAX_CHUNK_SAMPLES, _MAX_CHUNK_VALUES // math.prod(validation.shape)))
         self.reference = None if features is None else self._reference(validation, features, cache_dir)
 
     def _reference(self, validation: Samples, features: Features, cache_dir: Path) -> Statistics:
-        # The samples' own hash stands for dataset, split and limit; the features' identity for their weights.
+        # The fingerprint of the samples identifies dataset, split and limit; the features' identity, their weights.
         first = validation.take(torch.arange(self.config.fid_samples))
         key = f"{features.identity}-{replace(first, labels=None).fingerprint}"
-        kept = cached_statistics(
-            cache_dir, key, lambda: statistics(features(inputs(self.samples[: self.config.fid_samples])))
+        cached = cached_statistics(
+            cache_dir, key, lambda: statistics(features(to_float(self.samples[: self.config.fid_samples])))
         )
-        return kept.to(doubles(self.device))
+        return cached.to(float64_device(self.device))
 
     def evaluate(self, model: VAE, epoch: int) -> Evaluation:
-        """Return the metrics of `model` after `epoch`; the model is left in the mode it was in."""
+        """Return the metrics of `model` after `epoch`; the mode of the model is restored.
+
+        Raises `DivergedError` if the reconstruction loss or the KL divergence is not finite.
+        """
         was_training = model.training
         model.eval()
         with torch.inference_mode():
-            passed = self._pass(model, epoch)
-            require_finite(epoch, recon_loss=passed.recon_loss, kl=float(passed.kl.sum()))
+            output = self._validation_output(model, epoch)
+            require_finite(epoch, recon_loss=output.recon_loss, kl=float(output.kl.sum()))
             metrics = {
-                "recon_loss": passed.recon_loss,
-                "kl": float(passed.kl.sum()),
-                **self._clustering(passed, epoch),
-                **self._frechet_distances(model, passed.reconstructions, epoch),
-                "active_units": active_units(passed.mu),
-                **kinds_of_dimensions(passed.log_var),
+                "recon_loss": output.recon_loss,
+                "kl": float(output.kl.sum()),
+                **self._clustering(output, epoch),
+                **self._frechet_distances(model, output.reconstructions, epoch),
+                "active_units": active_units(output.mu),
+                **count_dimension_usage(output.log_var),
             }
         model.train(was_training)
-        return Evaluation(metrics, passed.kl.tolist())
+        return Evaluation(metrics, output.kl.tolist())
 
-    def _pass(self, model: VAE, epoch: int) -> Passed:
+    def _validation_output(self, model: VAE, epoch: int) -> ValidationOutput:
         random = generator(self.config.seed, "validation noise", epoch, self.device)
         noise = torch.randn(len(self.samples), model.latent_dim, generator=random, device=self.device)
         parts: list[tuple[Tensor, ...]] = []
-        kept: list[Tensor] = []
+        reconstructed: list[Tensor] = []
         for chunk, chunk_noise in zip(self.samples.split(self._chunk), noise.split(self._chunk), strict=True):
-            x = inputs(chunk)
+            x = to_float(chunk)
             out = model(x, chunk_noise)
             loss = model.likelihood(out.decoded, x)
             parts.append((loss, kl_divergence(out.mu, out.log_var), out.mu, out.log_var, out.z))
-            if sum(map(len, kept)) < self.config.fid_samples:
-                kept.append(model.likelihood.mean(out.decoded))
+            if sum(map(len, reconstructed)) < self.config.fid_samples:
+                reconstructed.append(model.likelihood.mean(out.decoded))
         loss, kl, mu, log_var, z = (torch.cat(part) for part in zip(*parts, strict=True))
-        reconstructions = torch.cat(kept)[: self.config.fid_samples]
-        return Passed(float(double(loss).mean()), double(kl).mean(0), mu, log_var, z, reconstructions)
+        reconstructions = torch.cat(reconstructed)[: self.config.fid_samples]
+        return ValidationOutput(float(to_float64(loss).mean()), to_float64(kl).mean(0), mu, log_var, z, reconstructions)
 
-    def _clustering(self, passed: Passed, epoch: int) -> dict[str, float]:
+    def _clustering(self, output: ValidationOutput, epoch: int) -> dict[str, float]:
         config = self.config
         random = np.random.default_rng(stream_seed(config.seed, "silhouette images", epoch))
-        chosen = random.choice(len(passed.z), config.silhouette_samples, replace=False)
-        latents = passed.z if config.silhouette_on == "samples" else passed.mu
-        z = latents[torch.from_numpy(chosen).to(self.device)].cpu().numpy()
-        labels = None if self.labels is None else self.labels[chosen]
+        subset = random.choice(len(output.z), config.silhouette_samples, replace=False)
+        latents = output.z if config.silhouette_on == "samples" else output.mu
+        z = latents[torch.from_numpy(subset).to(self.device)].cpu().numpy()
+        labels = None if self.labels is None else self.labels[subset]
         clusters = find_clusters(z, config.clusters, stream_seed(config.seed, "k-means", epoch) % 2**32)
         groups = clusters if config.silhouette_groups == "clusters" or labels is None else labels
-        agreed = {} if labels is None else agreement(clusters, labels)
-        return {"silhouette": silhouette(z, groups), **agreed}
+        label_agreement = {} if labels is None else agreement(clusters, labels)
+        return {"silhouette": silhouette(z, groups), **label_agreement}
 
     def _frechet_distances(self, model: VAE, reconstructions: Tensor, epoch: int) -> dict[str, float]:
         if self.reference is None or self.features is None:
@@ -146,11 +149,13 @@ class Evaluator:
 
 
 def check_samples(config: RunConfig, validation: Samples) -> None:
-    """Raise `ConfigError` where there are fewer validation samples than a metric asks for, or no classes asked for."""
-    there = len(validation)
+    """Raise `ConfigError` if a metric needs more validation samples than there are, or labels that are missing."""
+    available = len(validation)
     for option in ("fid_samples", "silhouette_samples"):
-        wanted = getattr(config, option)
-        if wanted > there and (option != "fid_samples" or config.fid_features != "none"):
-            raise ConfigError(option, f"{wanted} is more than the {there} validation samples; use {there} or less")
+        requested = getattr(config, option)
+        if requested > available and (option != "fid_samples" or config.fid_features != "none"):
+            raise ConfigError(
+                option, f"{requested} is more than the {available} validation samples; use {available} or less"
+            )
     if config.silhouette_groups == "classes" and validation.labels is None:
-        raise ConfigError("silhouette_groups", f"classes needs labels, and {config.dataset} has none; use clusters")
+        raise ConfigError("silhouette_groups", f"classes needs labels, but {config.dataset} has none; use clusters")

@@ -1,7 +1,7 @@
-"""Samples to features: what looks at the samples behind a Fréchet distance.
+"""The features behind a Fréchet distance: a network that maps samples to feature vectors.
 
-Pictures come as float32 in [0, 1], (N, C, H, W); gray is repeated to three channels here and nowhere else. Video is a
-batch of frames, vectors stay vectors.
+Images are float32 in [0, 1], (N, C, H, W); only this module repeats gray to three channels for a distance. Of each
+video, one frame is used. Vectors stay as they are.
 """
 
 from __future__ import annotations
@@ -13,31 +13,34 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from aldvae.data.dataset import Dataset, frames
+from aldvae.data.dataset import Dataset, select_frames
 from aldvae.utils.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Features:
-    """A network from pictures (B, C, H, W) in [0, 1], or vectors, to features (B, D), and where it comes from.
+    """A network that maps images (B, C, H, W) in [0, 1], or vectors (B, D), to features (B, K).
 
-    `identity` names the weights: equal identities give equal features. `note` is for people. With `rgb`, the network
-    takes three channels.
+    `identity` identifies the weights: equal identities give equal features. `description` is printed at the start of a
+    run. With `rgb`, the network needs three channels. At most `batch_size` samples are passed to it at once.
     """
 
     name: str
     network: nn.Module
     identity: str
     batch_size: int
-    note: str
+    description: str
     rgb: bool = True
 
     @torch.inference_mode()
     def __call__(self, samples: Tensor) -> Tensor:
-        """Return the features (N, D) of `samples` as networks take them (see `data.inputs`), on their device."""
-        samples = frames(samples)
+        """Return the features (N, K) of `samples` (N, *shape) in float32, on their device.
+
+        Out of GPU memory, it tries again with half the batch size.
+        """
+        samples = select_frames(samples)
         if samples.ndim == 4:
-            # A Gaussian likelihood's means may leave the range that pictures have.
+            # The means of a Gaussian likelihood may lie outside [0, 1].
             samples = samples.clamp(0, 1)
         if self.rgb and samples.shape[1] == 1:
             samples = samples.expand(-1, 3, -1, -1)
@@ -50,8 +53,8 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Request:
-    """Where features are computed and kept; `weights` is a file of Inception's and `precision` what it computes in."""
+class FeatureConfig:
+    """Where features are computed and cached, and for Inception the file of its `weights` and its `precision`."""
 
     cache_dir: Path
     device: torch.device
@@ -59,47 +62,45 @@ class Request:
     precision: str = "float32"
 
 
-def _inception(data: Dataset, request: Request) -> Features:
+def _inception(data: Dataset, config: FeatureConfig) -> Features:
     from aldvae.metrics.inception import load_inception
 
-    _require_pictures("inception", data)
-    network, identity = load_inception(request.weights, request.device, request.precision)
-    batch_size = 500 if request.device.type == "cuda" else 20
+    _require_images("inception", data)
+    network, identity = load_inception(config.weights, config.device, config.precision)
+    batch_size = 500 if config.device.type == "cuda" else 20
     return Features(
         "inception", network, identity, batch_size, "Fréchet distances use pytorch-fid's Inception: the FID"
     )
 
 
-def _classifier(data: Dataset, request: Request) -> Features:
+def _classifier(data: Dataset, config: FeatureConfig) -> Features:
     from aldvae.metrics.classifier import load_classifier
 
-    _require_pictures("classifier", data)
+    _require_images("classifier", data)
     if len(data.train.classes) < 2:
         has = f"{len(data.train.classes) or 'no'} labelled classes"
-        problem = f"classifier needs labels of two classes or more, and {data.name} has {has}; use pca or none"
+        problem = f"classifier needs labels of two classes or more, but {data.name} has {has}; use pca or none"
         raise ConfigError("fid_features", problem)
-    network, identity, accuracy = load_classifier(data, request.cache_dir)
-    note = f"Fréchet distances use classifier features of a network with {accuracy:.1%} validation accuracy"
-    return Features("classifier", network, identity, 1000, note)
+    network, identity, accuracy = load_classifier(data, config.cache_dir)
+    description = f"Fréchet distances use classifier features of a network with {accuracy:.1%} validation accuracy"
+    return Features("classifier", network, identity, 1000, description)
 
 
-def _pca(data: Dataset, request: Request) -> Features:  # noqa: ARG001
+def _pca(data: Dataset, config: FeatureConfig) -> Features:  # noqa: ARG001
     from aldvae.metrics.pca import fit_pca
 
     network, identity = fit_pca(data)
-    note = f"Fréchet distances use the {network.dimensions} leading principal components of the training data"
-    return Features("pca", network, identity, 1000, note, rgb=False)
+    description = f"Fréchet distances use the {network.dimensions} leading principal components of the training data"
+    return Features("pca", network, identity, 1000, description, rgb=False)
 
 
-def _require_pictures(name: str, data: Dataset) -> None:
+def _require_images(name: str, data: Dataset) -> None:
     if data.train.is_vectors or data.shape[0] not in (1, 3):
-        what = "vectors" if data.train.is_vectors else f"pictures of {data.shape[0]} channels"
-        raise ConfigError(
-            "fid_features", f"{name} looks at gray or RGB pictures, and {data.name} holds {what}; use pca"
-        )
+        what = "vectors" if data.train.is_vectors else f"images of {data.shape[0]} channels"
+        raise ConfigError("fid_features", f"{name} needs gray or RGB images, but {data.name} holds {what}; use pca")
 
 
-Loader = Callable[[Dataset, Request], Features]
+Loader = Callable[[Dataset, FeatureConfig], Features]
 FEATURES: dict[str, Loader | None] = {
     "inception": _inception,
     "classifier": _classifier,
@@ -108,15 +109,15 @@ FEATURES: dict[str, Loader | None] = {
 }
 
 
-def load_features(name: str, data: Dataset, request: Request) -> Features | None:
-    """Return the features called `name`, None for ``none``.
+def load_features(name: str, data: Dataset, config: FeatureConfig) -> Features | None:
+    """Return the features called `name` for `data`; None for ``none``.
 
-    Raises `ConfigError` for data that these features cannot look at, and for weights that are missing, damaged or
-    cannot be downloaded.
+    Raises `ConfigError` if they do not support the data, or if their weights are missing, damaged or cannot be
+    downloaded.
     """
     loader = FEATURES[name]
     if loader is None:
         return None
-    features = loader(data, request)
-    features.network.to(request.device)
+    features = loader(data, config)
+    features.network.to(config.device)
     return features

@@ -1,4 +1,4 @@
-"""pytorch-fid's Inception network, with weights from a local file or downloaded once."""
+"""pytorch-fid's Inception network, with weights that are read from a file or downloaded once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import zipfile
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 from urllib.parse import urlparse
 
@@ -22,14 +21,13 @@ OPTION = "inception_weights"
 
 
 class PooledInception(nn.Module):
-    """pytorch-fid's `InceptionV3`, its last pooling layer as a (B, 2048) matrix.
+    """pytorch-fid's `InceptionV3` up to its last pooling layer, in channels-last memory order.
 
-    Channels last is the layout that convolutions are fast in, on CPUs and GPUs: on a CPU nearly twice as fast, with
-    features equal to 2e-7.
+    Convolutions are faster in that order: on a CPU nearly twice as fast, with features equal to 2e-7.
     """
 
     def __init__(self, inception: nn.Module, dtype: torch.dtype) -> None:
-        """Wrap `inception`, to compute in `dtype`."""
+        """Wrap `inception`, which will compute in `dtype`."""
         super().__init__()
         self.inception = inception.to(memory_format=torch.channels_last)
         self.dtype = dtype
@@ -42,14 +40,14 @@ class PooledInception(nn.Module):
 
 
 class OpenVINOInception(nn.Module):
-    """pytorch-fid's `InceptionV3` compiled by OpenVINO for the CPU, with as many threads as torch has now."""
+    """pytorch-fid's `InceptionV3`, compiled by OpenVINO for the CPU, with torch's current number of threads."""
 
     def __init__(self, inception: nn.Module, precision: str) -> None:
-        """Compile `inception` to compute in `precision`."""
+        """Compile `inception`, which will compute in `precision`, a key of `_OPENVINO`."""
         import openvino
 
         super().__init__()
-        # Two is no special batch size for the export, one would be.
+        # torch.export treats a batch size of 1 as constant, so the example has two images.
         example = torch.rand(2, 3, _SIDE, _SIDE)
         shapes = {"inp": {0: torch.export.Dim("batch")}}
         model = openvino.convert_model(torch.export.export(inception.eval(), (example,), dynamic_shapes=shapes))
@@ -58,9 +56,9 @@ class OpenVINOInception(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, 3, H, W) in [0, 1] to features (B, 2048), float32."""
-        # As `InceptionV3` itself resizes; it leaves this size alone.
+        # The same resizing as in `InceptionV3`, which does not resize images of this size again.
         images = F.interpolate(images, (_SIDE, _SIDE), mode="bilinear", align_corners=False)
-        # A copy, since the result lies in memory that the next call writes to.
+        # Copied because the next call overwrites the memory of the result.
         return torch.from_numpy(self._compiled(images.numpy())[0].copy()).flatten(1)
 
 
@@ -70,23 +68,16 @@ _OPENVINO = {"float32": "f32", "bfloat16": "bf16"}
 
 @lru_cache(maxsize=1)
 def load_inception(weights: Path | None, device: torch.device, precision: str = "float32") -> tuple[nn.Module, str]:
-    """Return the network and a name for its weights: from the file `weights`, or the original ones.
+    """Return the network and an identity of its weights, which come from the file `weights` (None: the original).
 
-    The original ones are downloaded once into torch's cache and checked against the hash in their name. On a CPU,
-    OpenVINO computes it if it is installed. Raises `ConfigError` where the weights cannot be had, or where the file is
+    The original weights are downloaded once into torch's cache and checked against the hash in their name. On a CPU,
+    OpenVINO is used if it is installed. Raises `ConfigError` if the weights cannot be downloaded, or if the file is
     missing, damaged or of another network.
     """
     from pytorch_fid import inception
 
     path = weights if weights is not None else _downloaded(inception.FID_WEIGHTS_URL)
-    state = _read(path)
-    # pytorch-fid can only load from its address; hand it the state it would have loaded from there.
-    with patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):
-        try:
-            network = inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]])
-        except (RuntimeError, TypeError, AttributeError) as error:
-            raise ConfigError(OPTION, f"{path} does not hold weights of pytorch-fid's Inception network") from error
-    network.requires_grad_(False)
+    network = _build(path)
     name = f"inception-{_digest(path)}" + ("" if precision == "float32" else f"-{precision}")
     if device.type == "cpu" and precision in _OPENVINO and find_spec("openvino"):
         return OpenVINOInception(network, precision), f"{name}-openvino"
@@ -102,23 +93,36 @@ def _downloaded(url: str) -> Path:
         except (OSError, RuntimeError) as error:
             raise ConfigError(
                 OPTION,
-                f"is needed: {name} could not be downloaded; put the file at {path}, name another place with "
+                f"is needed, because {name} could not be downloaded; put the file at {path}, give its path with "
                 "--inception-weights, or use --fid-features classifier (which is not the FID) or none",
             ) from error
     expected = name.rsplit("-", 1)[-1].removesuffix(".pth")
     if not _digest(path).startswith(expected):
-        raise ConfigError(OPTION, f"{path} is damaged (its sha256 does not begin with {expected}); delete it")
+        raise ConfigError(OPTION, f"{path} is damaged (its sha256 does not start with {expected}); delete it")
     return path
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Tensor]:
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ConfigError(OPTION, f"{path} does not exist; put pytorch-fid's weights there") from error
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise ConfigError(OPTION, f"{path} is damaged or no file of torch weights; put it there again") from error
+        raise ConfigError(OPTION, f"{path} is damaged or not a file of torch weights; replace it") from error
     return state
+
+
+def _build(path: Path) -> nn.Module:
+    from pytorch_fid import inception
+
+    state = _read(path)
+    # pytorch-fid loads weights only from its own address, so we replace that function by one that returns ours.
+    with patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):
+        try:
+            network: nn.Module = inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]])
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise ConfigError(OPTION, f"{path} does not fit pytorch-fid's Inception network; name its file") from error
+    return network.requires_grad_(False)
 
 
 def _digest(path: Path) -> str:

@@ -1,1 +1,1 @@
-"""The VAE, its networks, and the file a model is kept in."""
+"""The VAE, its networks, likelihoods and posteriors, and the model file."""

@@ -1,4 +1,4 @@
-"""The VAE and its networks; a network is an encoder and a decoder, registered here by name."""
+"""Build a VAE from names. A network, which is an encoder and a decoder, is registered here."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def build_vae(
 ) -> VAE:
     """Return a new VAE for samples of `shape`: (C, H, W), (C, T, H, W) or (D,).
 
-    `hidden_dim` and `channels` are the network's widths (None: its own default); `likelihood` and `posterior` name what
-    decoder and second head mean. Draws its weights from torch's global random state. Raises `ConfigError` where the
-    network cannot take the shape or has no such width.
+    `hidden_dim` and `channels` are the widths of the network (None: its default). `likelihood` interprets the decoder's
+    output and `posterior` the second head's; both are names. Initial weights come from torch's global random state.
+    Raises `ConfigError` if the network does not support the shape or has no such width.
     """
-    built = NETWORKS[network](shape, hidden_dim, channels)
-    return VAE(built, latent_dim, LIKELIHOODS[likelihood](), POSTERIORS[posterior])
+    parts = NETWORKS[network](shape, hidden_dim, channels)
+    return VAE(parts, latent_dim, LIKELIHOODS[likelihood](), POSTERIORS[posterior])

@@ -13,9 +13,9 @@ _LAYERS = 4
 
 
 def _channels_last(maps: Tensor) -> Tensor:
-    """Return maps (B, C, H, W) as they are, on a CPU with the channels of a pixel beside each other in memory.
+    """Return feature maps (B, C, H, W) with equal values, on a CPU in channels-last memory order.
 
-    Convolutions keep that order and are faster in it there. Moving axes does it, since `vmap` knows no memory formats.
+    Convolutions keep that order and are faster in it on a CPU. We permute axes because `vmap` ignores memory formats.
     """
     return maps.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) if maps.device.type == "cpu" else maps
 
@@ -31,13 +31,14 @@ class _Unflatten(nn.Unflatten):
 
 
 def build(shape: tuple[int, ...], hidden_dim: int | None, channels: int | None) -> Network:
-    """Return four strided convolutions of `channels` (default 32) and two layers of `hidden_dim` units (default 256).
+    """Return a network of four strided convolutions and two fully connected layers, mirrored in the decoder.
 
-    The encoder uses SiLU, the decoder mirrors it with ReLU. `shape` is (C, H, W), with at least 16 pixels a side, else
-    `ConfigError`; sides that are odd on the way down get their size back on the way up.
+    `shape` is (C, H, W). `channels` (None: 32) is the number of feature maps and `hidden_dim` (None: 256) the width of
+    the fully connected layers. The encoder uses SiLU, the decoder ReLU. Where a layer of the encoder halves an odd
+    side, the decoder pads the output to restore it. Raises `ConfigError` unless height and width are at least 16.
     """
     if len(shape) != 3 or min(shape[1:]) < 2**_LAYERS:
-        raise ConfigError("network", f"conv takes pictures of 16 pixels a side or more, not {shape}; use mlp")
+        raise ConfigError("network", f"conv needs images of at least 16 x 16 pixels, not {shape}; use mlp")
     width, channels = hidden_dim or HIDDEN_DIM, channels or CHANNELS
     sides = [tuple(side // 2**layer for side in shape[1:]) for layer in range(_LAYERS + 1)]
     flat = channels * sides[-1][0] * sides[-1][1]

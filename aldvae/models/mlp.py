@@ -1,4 +1,4 @@
-"""The fully connected network (MNIST and FashionMNIST; the paper, section 4.1), also for vectors."""
+"""The fully connected network, for MNIST and FashionMNIST (the paper, section 4.1) and for vectors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ HIDDEN_DIM = 400
 
 
 def build(shape: tuple[int, ...], hidden_dim: int | None, channels: int | None) -> Network:
-    """Return two hidden layers of `hidden_dim` ReLU units (default 400) on either side of the latent space.
+    """Return an encoder and a decoder of two hidden layers each, with `hidden_dim` ReLU units (None: 400).
 
-    Raises `ConfigError` for `channels`, which this network does not have.
+    `shape` may be any; samples are flattened. Raises `ConfigError` for `channels`, which this network does not have.
     """
     if channels is not None:
-        raise ConfigError("channels", "means nothing to the mlp network; use --hidden-dim, or another --network")
+        raise ConfigError("channels", "has no effect with --network mlp; use --hidden-dim, or another network")
     size, width = math.prod(shape), hidden_dim or HIDDEN_DIM
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(size, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
     decoder = nn.Sequential(

@@ -1,4 +1,4 @@
-"""What the encoder's second head means: how it gives the scale of the posterior q(z|x)."""
+"""Posteriors: how the output of the encoder's second head becomes the log-variance of q(z|x)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 Posterior = Callable[[Tensor], Tensor]
 
 
-def gaussian(written: Tensor) -> Tensor:
-    """Take what the head wrote (B, n_z) as log-variances: each dimension has its own (the paper, section 3.2)."""
-    return written
+def gaussian(head_output: Tensor) -> Tensor:
+    """Return `head_output` (B, n_z) unchanged: it is the log-variance of each dimension (the paper, section 3.2)."""
+    return head_output
 
 
-def softmax(written: Tensor) -> Tensor:
-    """Share out a standard deviation of 1 among the dimensions by a softmax over (B, n_z) (the authors' code).
+def softmax(head_output: Tensor) -> Tensor:
+    """Return log-variances (B, n_z) whose standard deviations are a softmax over the dimensions (the authors' code).
 
-    Returns the log-variances, each below 0. The scales of one sample add up to 1, so that no dimension can fall back to
-    the prior, and a removal widens those that are left.
+    The standard deviations of a sample add up to 1 and each log-variance is below 0. So no dimension can match the
+    prior, and removing one widens the others.
     """
-    # Half precision is for the products alone.
-    return 2 * F.log_softmax(written, dim=-1, dtype=torch.float32)
+    # Float32 even under autocast: only matrix products and convolutions run in half precision.
+    return 2 * F.log_softmax(head_output, dim=-1, dtype=torch.float32)
 
 
 POSTERIORS: dict[str, Posterior] = {"gaussian": gaussian, "softmax": softmax}

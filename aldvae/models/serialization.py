@@ -1,4 +1,4 @@
-"""A trained model as one file: safetensors weights, and in its header what is needed to rebuild the network."""
+"""The model file: safetensors weights, with the arguments of `build_vae` in its header."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILE = "model.safetensors"
 
 
 def model_bytes(model: VAE, shape: tuple[int, ...], settings: Mapping[str, str | int | None]) -> bytes:
-    """Return the content of a model file for `model`, which `build_vae` made for `shape` with these `settings`."""
+    """Return the content of the file for a `model` built by `build_vae` for `shape` with the keywords `settings`."""
     header = {"shape": shape, "latent_dim": model.latent_dim, **settings}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     content: bytes = save(weights, metadata={"aldvae": json.dumps(header)})
@@ -26,9 +26,9 @@ def model_bytes(model: VAE, shape: tuple[int, ...], settings: Mapping[str, str |
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> VAE:
-    """Return the compressed model of a finished run, in evaluation mode; `path` is its directory or its model file.
+    """Return the compressed model of a finished run on `device`, in evaluation mode.
 
-    Raises `AldvaeError` where there is none or the file is damaged.
+    `path` is the run's directory or its model file. Raises `AldvaeError` if the file is missing or damaged.
     """
     file = Path(path) / FILE if Path(path).is_dir() else Path(path)
     try:
@@ -36,14 +36,14 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> VAE:
             header = json.loads(stored.metadata()["aldvae"])
             weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
-        raise AldvaeError(f"{file} does not exist; a run leaves its model when it is finished") from error
+        raise AldvaeError(f"{file} does not exist; a run writes its model when it finishes") from error
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise AldvaeError(f"{file} is damaged or no model of aldvae") from error
+        raise AldvaeError(f"{file} is damaged or not a model of aldvae; give another path") from error
     try:
         model = build_vae(tuple(header.pop("shape")), **header)
-        # Only a buffer that holds something can be loaded into.
+        # load_state_dict fills only buffers that are not None.
         model.input_mean, model.input_scale = weights.get("input_mean"), weights.get("input_scale")
         model.load_state_dict(weights)
     except (RuntimeError, KeyError, TypeError) as error:
-        raise AldvaeError(f"{file} does not fit the network its header names") from error
+        raise AldvaeError(f"{file} does not fit the network that its header names; give another path") from error
     return model.to(device).eval()

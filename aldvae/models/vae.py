@@ -1,4 +1,4 @@
-"""The variational autoencoder: any encoder and decoder around two heads and one reader of the latent vector."""
+"""The variational autoencoder: an encoder, two heads, a reader of the latent vector, and a decoder."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from aldvae.models.posterior import Posterior, gaussian
 
 @dataclass(frozen=True)
 class Network:
-    """What another network must bring: how to turn samples into features, and features into samples.
+    """The encoder and decoder of a VAE, without the layers that depend on the latent size.
 
-    `encoder` maps (B, *shape) to (B, encoder_dim); `decoder` maps (B, decoder_dim) to (B, *shape), which the
-    likelihood interprets (as logits, or as means). The decoder's first layer is not part of it: it reads the latent
-    vector, and belongs to the VAE.
+    `encoder` maps samples (B, *shape) to features (B, encoder_dim). `decoder` maps features (B, decoder_dim) to the
+    parameters of the likelihood, (B, *shape): logits or means. The layer that reads the latent vector belongs to `VAE`.
     """
 
     encoder: nn.Module
@@ -27,8 +26,8 @@ class Network:
     decoder_dim: int
 
 
-class Forward(NamedTuple):
-    """One pass: `decoded` (B, *shape), `mu` and `log_var` of the posterior and its sample `z`, each (B, n_z)."""
+class VAEOutput(NamedTuple):
+    """The decoder's output `decoded` (B, *shape); the posterior's `mu`, `log_var` and sample `z`, each (B, n_z)."""
 
     decoded: Tensor
     mu: Tensor
@@ -39,14 +38,14 @@ class Forward(NamedTuple):
 class VAE(nn.Module):
     """A VAE with a diagonal Gaussian posterior and a standard normal prior (the paper, section 3.2).
 
-    The latent vector is written by the heads `mu` and `log_var` and read by `reader` alone; these three linear layers
-    are what a removal of latent neurons shrinks. `posterior` turns what the second head writes into log-variances.
+    Only three linear layers depend on the latent size: the heads `mu` and `log_var`, and `reader`, the first layer of
+    the decoder. Removing latent neurons shrinks these. `posterior` maps the output of the second head to log-variances.
     """
 
     def __init__(
         self, network: Network, latent_dim: int, likelihood: Likelihood, posterior: Posterior = gaussian
     ) -> None:
-        """Put heads and reader of size `latent_dim` around `network`."""
+        """Add heads and a reader of size `latent_dim` to `network`."""
         super().__init__()
         self.encoder = network.encoder
         self.mu = nn.Linear(network.encoder_dim, latent_dim)
@@ -61,54 +60,54 @@ class VAE(nn.Module):
     input_scale: Tensor | None
 
     def standardise(self, raw: Tensor) -> Tensor:
-        """Bring vectors (B, D) in the user's units to the mean 0 and deviation 1 that the model was trained on.
+        """Scale vectors (B, D) in the user's units as the training samples were: to mean 0, standard deviation 1.
 
-        Samples of a model that was not trained on standardised vectors are returned as they are.
+        Images and video are returned unchanged.
         """
         if self.input_mean is None or self.input_scale is None:
             return raw
         return (raw - self.input_mean) / self.input_scale
 
     def restore(self, x: Tensor) -> Tensor:
-        """Undo `standardise`: bring reconstructed or generated vectors (B, D) to the user's units."""
+        """Undo `standardise`: return reconstructed or generated vectors (B, D) in the user's units."""
         if self.input_mean is None or self.input_scale is None:
             return x
         return x * self.input_scale + self.input_mean
 
     @property
     def latent_dim(self) -> int:
-        """The present latent size, n_z."""
+        """The current latent size, n_z."""
         return self.reader.in_features
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map x (B, *shape) to the posterior's mean and log-variance, each (B, n_z)."""
+        """Return mean and log-variance of the posterior q(z|x), each (B, n_z), for samples x (B, *shape)."""
         features = self.encoder(x)
         return self.mu(features), self.posterior(self.log_var(features))
 
     def decode(self, z: Tensor) -> Tensor:
-        """Map z (B, n_z) to what the likelihood interprets, (B, *shape)."""
+        """Return the parameters of the likelihood (B, *shape), logits or means, for latent vectors z (B, n_z)."""
         decoded: Tensor = self.decoder(self.reader(z))
         return decoded
 
     def generate(self, z: Tensor) -> Tensor:
-        """Map z (B, n_z) to the expected samples (B, *shape): pictures in [0, 1], or standardised vectors."""
+        """Return the mean samples (B, *shape) for z (B, n_z): images or video in [0, 1], or standardised vectors."""
         return self.likelihood.mean(self.decode(z))
 
-    def forward(self, x: Tensor, noise: Tensor) -> Forward:
-        """Encode x (B, *shape), sample z with standard normal `noise` (B, n_z), decode."""
+    def forward(self, x: Tensor, noise: Tensor) -> VAEOutput:
+        """Encode x (B, *shape), sample z with standard normal `noise` (B, n_z), and decode z."""
         mu, log_var = self.encode(x)
         z = mu + noise * torch.exp(0.5 * log_var)
-        return Forward(self.decode(z), mu, log_var, z)
+        return VAEOutput(self.decode(z), mu, log_var, z)
 
     def loss(self, x: Tensor, noise: Tensor, beta: float) -> Tensor:
-        """Return the negative ELBO with weight `beta` of the KL divergence, in nats per sample; see `forward`."""
+        """Return the batch's mean negative ELBO in nats, with the KL divergence weighted by `beta`; see `forward`."""
         out = self(x, noise)
-        # Sums over a sample of many small numbers are no place for half precision.
+        # Float32 because half precision would lose small terms of these sums.
         kl = kl_divergence(out.mu.float(), out.log_var.float())
         loss: Tensor = (self.likelihood(out.decoded.float(), x).sum() + beta * kl.sum()) / len(x)
         return loss
 
 
 def kl_divergence(mu: Tensor, log_var: Tensor) -> Tensor:
-    """Return KL(q(z|x) || N(0, 1)) of each sample and dimension in nats: (B, n_z)."""
+    """Return KL(q(z|x) || N(0, 1)) in nats for each sample and dimension, (B, n_z)."""
     return 0.5 * (mu.square() + log_var.exp() - 1.0 - log_var)

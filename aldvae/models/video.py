@@ -1,4 +1,4 @@
-"""The network for short videos (SPRITES): 3-D convolutions and residual blocks with axial attention, after VideoGPT."""
+"""The network for short videos (SPRITES): 3-D convolutions and residual blocks with axial attention, as in VideoGPT."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ BLOCKS = 4
 
 
 class AxisAttention(nn.Module):
-    """Self-attention along one axis: positions that differ in any other never see each other."""
+    """Self-attention along one axis: each position attends to those that differ from it in this axis only."""
 
     def __init__(self, channels: int, axis: int, length: int) -> None:
-        """Attend along `axis` of a (B, T, H, W, C): 1 for time, 2 for height, 3 for width, `length` long."""
+        """Attend along `axis` of (B, T, H, W, C), which is `length` long: 1 is time, 2 height, 3 width."""
         super().__init__()
         self.axis = axis
-        # Small at first, so that attention starts from what is seen and learns how much where it is seen matters.
+        # Small initial values: attention starts from the content and learns how much the position matters.
         self.positions = nn.Parameter(0.02 * torch.randn(length, channels))
         self.read = nn.Linear(channels, 3 * channels, bias=False)
         self.write = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (B, T, H, W, C) to the same shape."""
+        """Return the attended features, in the shape of x, (B, T, H, W, C)."""
         lines = x.transpose(self.axis, 3) + self.positions
         heads = self.read(lines).unflatten(-1, (3, HEADS, -1)).permute(4, 0, 1, 2, 5, 3, 6)
-        # The lines lie beside the heads, not in the batch: CUDA's kernels take no batch above 65535, and 1000 videos
-        # of SPRITES have 256000 lines along time.
+        # Lines share a dimension with the heads, not with the batch: CUDA's kernels are limited to batches of 65535,
+        # and 1000 videos of SPRITES have 256000 lines along time.
         query, key, value = heads.flatten(2, 4)
-        seen = F.scaled_dot_product_attention(query, key, value).view(heads.shape[1:])
-        written: Tensor = self.write(seen.transpose(3, 4).flatten(4))
-        return written.transpose(self.axis, 3)
+        attended = F.scaled_dot_product_attention(query, key, value).view(heads.shape[1:])
+        projected: Tensor = self.write(attended.transpose(3, 4).flatten(4))
+        return projected.transpose(self.axis, 3)
 
 
 class AxialAttention(nn.Module):
-    """The sum of attention along time, along height and along width, each with its own weights."""
+    """The sum of attention along time, height and width, each with its own weights."""
 
     def __init__(self, channels: int, grid: tuple[int, ...]) -> None:
-        """For feature maps of `channels` on a `grid` of (T, H, W)."""
+        """Build the layers for feature maps (B, `channels`, T, H, W), where `grid` is (T, H, W)."""
         super().__init__()
         self.time, self.height, self.width = (
             AxisAttention(channels, axis, length) for axis, length in enumerate(grid, start=1)
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (B, C, T, H, W) to the same shape."""
+        """Return features in the shape of x, (B, C, T, H, W)."""
         x = x.movedim(1, -1)
-        seen: Tensor = self.time(x) + self.height(x) + self.width(x)
-        return seen.movedim(-1, 1)
+        attended: Tensor = self.time(x) + self.height(x) + self.width(x)
+        return attended.movedim(-1, 1)
 
 
 class ResidualBlock(nn.Module):
-    """What a bottleneck of convolutions and axial attention add to their input."""
+    """A residual block: a bottleneck of convolutions followed by axial attention, added to its input."""
 
     def __init__(self, channels: int, grid: tuple[int, ...]) -> None:
-        """For feature maps of `channels` on a `grid` of (T, H, W)."""
+        """Build the layers for feature maps (B, `channels`, T, H, W), where `grid` is (T, H, W)."""
         super().__init__()
         self.block = nn.Sequential(
             *_norm_relu(channels),
@@ -73,31 +73,33 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (B, C, T, H, W) to the same shape."""
-        added: Tensor = self.block(x)
-        return x + added
+        """Return features in the shape of x, (B, C, T, H, W)."""
+        residual: Tensor = self.block(x)
+        return x + residual
 
 
 class ScaledFlatten(nn.Module):
-    """Flattens feature maps, divided by the square root of their number of positions.
+    """Flatten feature maps and divide them by the square root of their number of positions.
 
-    None of these features is negative, so Adam's first step moves a head's output by the learning rate times their
-    sum. Unscaled, the 32768 of SPRITES took the KL divergence to 1e8 in two steps, and after fifty it was still twenty
-    times as high as with the division: AMSGrad and the decoder's running statistics remember such a step.
+    No feature is negative, so Adam's first step changes a head's output by the learning rate times the sum of the
+    features. Without the division, the 32768 features of SPRITES raised the KL divergence to 1e8 in two steps. After
+    fifty steps it was still twenty times as high, because AMSGrad and the running statistics of batch normalisation
+    remember large steps.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (B, C, T, H, W) to (B, C * T * H * W)."""
+        """Return the scaled features (B, C * T * H * W) of x (B, C, T, H, W)."""
         return x.flatten(1) / math.sqrt(math.prod(x.shape[2:]))
 
 
 def build(shape: tuple[int, ...], hidden_dim: int | None, channels: int | None) -> Network:
-    """Return the network for videos of `shape` (C, T, H, W), with feature maps of `channels` (None: 32).
+    """Return the network for videos of `shape` (C, T, H, W), with `channels` feature maps (None: 32).
 
-    Raises `ConfigError` for shapes and channels it cannot work with, and for a `hidden_dim`: it has none.
+    Raises `ConfigError` if T is odd, if H or W is not divisible by 4, if `channels` does not suit the attention heads,
+    and for a `hidden_dim`, which this network does not have.
     """
     if hidden_dim is not None:
-        raise ConfigError("hidden_dim", "the video network has no hidden layers of that kind; use --channels")
+        raise ConfigError("hidden_dim", "has no effect with --network video; use --channels, or another network")
     channels = CHANNELS if channels is None else channels
     _check(shape, channels)
     _, frames, height, width = shape
@@ -108,7 +110,7 @@ def build(shape: tuple[int, ...], hidden_dim: int | None, channels: int | None) 
 
 def _check(shape: tuple[int, ...], channels: int) -> None:
     fits = len(shape) == 4 and min(shape) > 0 and shape[1] % 2 == 0 and shape[2] % 4 == 0 and shape[3] % 4 == 0
-    # On a single position, batch normalisation could not take a batch of one.
+    # With a single position left, batch normalisation would fail on a batch of one.
     fits = fits and math.prod(shape[1:]) > 2 * 4 * 4
     if not fits:
         raise ConfigError(
@@ -116,7 +118,7 @@ def _check(shape: tuple[int, ...], channels: int) -> None:
             "video needs inputs of (channels, frames, height, width) with an even number of frames, height and width "
             f"divisible by 4, not {tuple(shape)}",
         )
-    # Also what the half as many channels inside a residual block ask for.
+    # An even number also suits the residual blocks, which halve it.
     if channels < HEADS or channels % HEADS:
         raise ConfigError("channels", f"must be divisible by the {HEADS} heads of the attention, not {channels}")
 

@@ -33,7 +33,7 @@ from filelock import FileLock, Timeout
 from aldvae.compression.rules.slopes import METRICS
 from aldvae.config.run_config import RunConfig
 from aldvae.utils.errors import BusyError, ConfigError
-from aldvae.utils.files import rounded, write_atomically
+from aldvae.utils.files import round_for_csv, write_atomically
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "metrics": (
@@ -287,7 +287,7 @@ def number(cell: str) -> float | int | str | None:
 
 
 def _cell(value: Any) -> str:
-    return repr(rounded(value)) if isinstance(value, float) else str(value)
+    return repr(round_for_csv(value)) if isinstance(value, float) else str(value)
 
 
 def _csv(rows: Iterable[Iterable[Any]]) -> str:

@@ -33,7 +33,7 @@ from aldvae.config.execution import Execution
 from aldvae.config.options import settings
 from aldvae.config.run_config import COMPRESSION, RunConfig
 from aldvae.sweeps.jobs import KINDS, Job, JobList, distinct, numbers, sweep
-from aldvae.utils.errors import AldvaeError, ConfigError, unknown, unknown_name
+from aldvae.utils.errors import AldvaeError, ConfigError, unknown_message, unknown_name
 
 MATCH = "match"
 _HINTS = {**get_type_hints(RunConfig), "protocol": str}
@@ -81,7 +81,7 @@ def load_plan(path: Path) -> Plan:
     if not isinstance(sweeps, list) or not sweeps or not all(isinstance(s, dict) for s in [*sweeps, defaults]):
         raise PlanError(f"{path.name} lists no [[sweep]]; see experiments/ for plans")
     for key in set(content) - _KEYS:
-        raise PlanError(f"{path.name}: {unknown(key, list(_KEYS))}")
+        raise PlanError(f"{path.name}: {unknown_message(key, list(_KEYS))}")
     try:
         _check(defaults, [*_SETTINGS, "seeds"])
         told = [_with_defaults(keys, defaults) for keys in sweeps]
@@ -105,7 +105,7 @@ def _with_defaults(keys: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict
 def _check(keys: Mapping[str, Any], known: list[str]) -> None:
     for name, value in keys.items():
         if name not in known:
-            raise ConfigError(name, "has no place here") if name in _HINTS else PlanError(unknown(name, known))
+            raise ConfigError(name, "has no place here") if name in _HINTS else PlanError(unknown_message(name, known))
         if name in _HINTS and name != "kind":
             _check_type(name, value, _HINTS[name])
 

@@ -12,11 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from aldvae.config.run_config import RunConfig
-from aldvae.data.dataset import Samples, inputs
+from aldvae.data.dataset import Samples, to_float
 from aldvae.metrics.clustering import find_clusters
 from aldvae.models.vae import VAE, kl_divergence
-from aldvae.utils.devices import late_libraries
-from aldvae.utils.files import rounded
+from aldvae.utils.devices import limit_new_threadpools
+from aldvae.utils.files import round_for_csv
 from aldvae.utils.seeding import generator, stream_seed
 
 _COLUMNS, _ROWS = 10, 4
@@ -41,7 +41,7 @@ def draw_images(model: VAE, config: RunConfig, validation: Samples) -> dict[str,
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    x = inputs(validation.x[:_POINTS].to(device))
+    x = to_float(validation.x[:_POINTS].to(device))
     mu, log_var = _encode(model, x)
     files = {"latent_space.csv": _latent_space(mu.cpu().numpy(), config, validation.labels)}
     if not validation.is_vectors:
@@ -97,7 +97,7 @@ def _latent_space(mu: np.ndarray, config: RunConfig, labels: Tensor | None) -> b
     """Return a CSV of posterior means (N, n_z) on their two leading principal components, with class and cluster."""
     from sklearn.decomposition import PCA
 
-    with late_libraries():
+    with limit_new_threadpools():
         points = PCA(2, svd_solver="full").fit_transform(mu)
     clusters: Sequence[int] = find_clusters(mu, config.clusters, stream_seed(config.seed, "k-means") % 2**32).tolist()
     classes = [""] * len(mu) if labels is None else labels[: len(mu)].tolist()
@@ -105,5 +105,5 @@ def _latent_space(mu: np.ndarray, config: RunConfig, labels: Tensor | None) -> b
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["component_1", "component_2", "class", "cluster"])
     for (x, y), label, cluster in zip(points.tolist(), classes, clusters, strict=True):
-        writer.writerow([rounded(x), rounded(y), label, cluster])
+        writer.writerow([round_for_csv(x), round_for_csv(y), label, cluster])
     return text.getvalue().encode()

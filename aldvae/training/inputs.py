@@ -14,7 +14,7 @@ from aldvae.config.run_config import RunConfig
 from aldvae.data.dataset import Dataset
 from aldvae.data.load import load_dataset
 from aldvae.metrics.evaluation import check_samples
-from aldvae.metrics.features import Features, Request, load_features
+from aldvae.metrics.features import FeatureConfig, Features, load_features
 from aldvae.utils.devices import pick_device
 from aldvae.utils.errors import ConfigError
 
@@ -92,6 +92,6 @@ def load_run_features(
     if execution.inception_weights is not None and config.fid_features != "inception":
         problem = f"has no effect with --fid-features {config.fid_features}; remove it"
         raise ConfigError("inception_weights", problem)
-    request = Request(execution.cache_directory, device, execution.inception_weights, config.fid_precision)
+    request = FeatureConfig(execution.cache_directory, device, execution.inception_weights, config.fid_precision)
     key = (config.fid_features, data.fingerprint, request)
     return cache.get_or_load("features", key, lambda: load_features(config.fid_features, data, request))

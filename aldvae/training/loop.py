@@ -26,7 +26,7 @@ from aldvae.training.stacked import train_stack
 from aldvae.training.summary import decision_row, last_metrics, summarise
 from aldvae.training.trainer import Trainer
 from aldvae.utils.devices import cpu_settings
-from aldvae.utils.files import rounded
+from aldvae.utils.files import round_for_csv
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -154,7 +154,7 @@ class Run:
         self.trainer = Trainer(config, inputs.data, inputs.device)
         self.evaluator = Evaluator(config, inputs.data.validation, features, execution.cache_directory, inputs.device)
         self.epoch = 1 + self._resume(execution.plan)
-        for text in [*config.warnings(), *([features.note] if features else [])]:
+        for text in [*config.warnings(), *([features.description] if features else [])]:
             self.callback.on_message(text, general=True)
         self.callback.on_start(config, self.epoch)
 
@@ -197,7 +197,7 @@ class Run:
         row: dict[str, float | str] = {
             **epoch,
             "latent_dim": self.trainer.model.latent_dim,
-            "train_loss": rounded(train_loss),
+            "train_loss": round_for_csv(train_loss),
         }
         row |= {"fid_features": config.fid_features, "fid_samples": config.fid_samples}
         if evaluation is not None:

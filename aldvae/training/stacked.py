@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from aldvae.data.dataset import inputs
+from aldvae.data.dataset import to_float
 from aldvae.training.trainer import Trainer, autocast, make_optimizer
 from aldvae.utils.seeding import generator
 
@@ -30,7 +30,7 @@ def train_stack(trainers: Sequence[Trainer], epoch: int) -> list[float]:
     totals = torch.zeros(len(trainers), device=device)
     for index in order.split(config.batch_size, dim=1):
         noise = stack.pad([_noise(t, index.shape[1], r) for t, r in zip(trainers, random, strict=True)])
-        losses = stack.step(inputs(samples.index_select(0, index.flatten())).unflatten(0, index.shape), noise)
+        losses = stack.step(to_float(samples.index_select(0, index.flatten())).unflatten(0, index.shape), noise)
         totals += losses * index.shape[1]
     stack.unstack()
     return [float(total) for total in (totals / len(samples)).tolist()]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aldvae.compression.compressor import Compressor, Step
 from aldvae.config.run_config import RunConfig
-from aldvae.data.dataset import Dataset, inputs
+from aldvae.data.dataset import Dataset, to_float
 from aldvae.metrics.evaluation import Evaluation
 from aldvae.models.build import build_vae
 from aldvae.utils.seeding import generator, stream_seed
@@ -79,7 +79,7 @@ class Trainer:
         random = generator(self.config.seed, "noise", epoch, self.device)
         total = torch.zeros((), device=self.device)
         for index in self.order(epoch).to(self.device).split(self.config.batch_size):
-            loss = self._step(inputs(self.samples.index_select(0, index)), random)
+            loss = self._step(to_float(self.samples.index_select(0, index)), random)
             total += loss * len(index)
         return float(total) / len(self.samples)
 

@@ -1,1 +1,1 @@
-"""What every folder may use: errors, files, random streams, devices."""
+"""Helpers that every other folder may import: errors, files, random streams, devices."""

@@ -1,4 +1,7 @@
-"""Which device to compute on; one that was asked for and is absent is an error, never a reason to take another."""
+"""The device to compute on and the CPU's threads.
+
+A requested device that is absent is an error; no other device is used instead.
+"""
 
 from __future__ import annotations
 
@@ -14,69 +17,70 @@ from aldvae.utils.errors import ConfigError
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device called `name`; ``auto`` is the first CUDA GPU, else the CPU.
+    """Return the device called `name`: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
-    Raises `ConfigError` for an unknown name and for a GPU that is not there.
+    ``auto`` is the first CUDA GPU, else the CPU.
+    Raises `ConfigError` for an unknown name and for a GPU that this machine does not have.
     """
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     if name == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("device", "mps was asked for, but there is none here; use --device cpu or auto")
+        raise ConfigError("device", "mps is not available on this machine; use --device cpu or auto")
     if re.fullmatch(r"cuda(:\d+)?", name):
-        number = int(name.partition(":")[2] or 0)
-        if number >= torch.cuda.device_count():
-            there = f"{torch.cuda.device_count()} CUDA GPUs are here"
-            raise ConfigError("device", f"{name} was asked for, but {there}; use --device cpu or auto")
+        index = int(name.partition(":")[2] or 0)
+        if index >= torch.cuda.device_count():
+            problem = f"{name} is not available ({torch.cuda.device_count()} CUDA GPUs found); use --device cpu or auto"
+            raise ConfigError("device", problem)
     elif name not in ("cpu", "mps"):
-        raise ConfigError("device", f"{name} is not known (there are: auto, cpu, cuda, cuda:N, mps)")
+        raise ConfigError("device", f"{name} is not known (choose from: auto, cpu, cuda, cuda:N, mps)")
     return torch.device(name)
 
 
-def doubles(device: torch.device) -> torch.device:
-    """Return where numbers on `device` become float64: there, but for Apple's GPUs, which have none, on the CPU."""
+def float64_device(device: torch.device) -> torch.device:
+    """Return `device` if it supports float64, else the CPU (for Apple's GPUs)."""
     return torch.device("cpu") if device.type == "mps" else device
 
 
-def double(x: Tensor) -> Tensor:
-    """Return `x` as float64, where `doubles` says."""
-    return x.to(doubles(x.device)).double()
+def to_float64(x: Tensor) -> Tensor:
+    """Return `x` as float64 on its `float64_device`."""
+    return x.to(float64_device(x.device)).double()
 
 
-def spread(name: str, worker: int) -> str:
-    """Return the device for the `worker`-th process of this machine: with ``auto``, the GPUs in turn."""
+def device_for_worker(name: str, worker: int) -> str:
+    """Return the device name for process number `worker` of this machine; ``auto`` assigns the CUDA GPUs in turn."""
     if name == "auto" and (gpus := torch.cuda.device_count()):
         return f"cuda:{worker % gpus}"
     return name
 
 
-# How many contexts are open: torch does not tell whether it flushes denormal numbers now.
-_depth = 0
+# The number of open contexts, because torch cannot be asked whether it flushes denormal numbers.
+_open_contexts = 0
 
 
 @contextmanager
 def cpu_settings(threads: int | None) -> Iterator[int]:
-    """Compute with `threads` threads (None: as torch would) inside the context; yields their number.
+    """Compute with `threads` threads inside the context (None: torch's present number); yields the number of threads.
 
-    Numbers below 1e-38 count as zero inside: the moments Adam keeps of neurons without gradient decay into that range,
-    where the processor computes so slowly that an epoch of MNIST took twice as long from the fourth epoch on.
+    Inside, denormal numbers (below 1e-38) are flushed to zero. Adam's moments of neurons without a gradient decay into
+    that range, where a processor is so slow that an epoch of MNIST took twice as long from the fourth epoch on.
     """
-    global _depth
+    global _open_contexts
     before = torch.get_num_threads()
-    now = threads if threads is not None else before
-    with threadpool_limits(now):
-        torch.set_num_threads(now)
+    n_threads = threads if threads is not None else before
+    with threadpool_limits(n_threads):
+        torch.set_num_threads(n_threads)
         torch.set_flush_denormal(True)
-        _depth += 1
+        _open_contexts += 1
         try:
-            yield now
+            yield n_threads
         finally:
-            _depth -= 1
-            torch.set_flush_denormal(_depth > 0)
+            _open_contexts -= 1
+            torch.set_flush_denormal(_open_contexts > 0)
             torch.set_num_threads(before)
 
 
 @contextmanager
-def late_libraries() -> Iterator[None]:
-    """Hold libraries that were loaded inside `cpu_settings` to its number of threads as well."""
+def limit_new_threadpools() -> Iterator[None]:
+    """Apply the thread limit of `cpu_settings` to libraries that were loaded after it was entered."""
     with threadpool_limits(torch.get_num_threads()):
         yield

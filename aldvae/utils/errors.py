@@ -1,4 +1,4 @@
-"""The errors a user can cause or meet, each a single line that says what to do next."""
+"""Errors that a user can cause or meet. Each message is one line that names the problem and the remedy."""
 
 from difflib import get_close_matches
 from typing import ClassVar
@@ -11,12 +11,12 @@ class AldvaeError(Exception):
 
 
 class ConfigError(AldvaeError, ValueError):
-    """Something asked for makes no sense or cannot be had. Raised before anything is written."""
+    """An invalid or unavailable option value. Raised before anything is written."""
 
     exit_code: ClassVar[int] = 2
 
     def __init__(self, option: str, problem: str) -> None:
-        """Name `option` as on the command line (`init_dim` and `--init-dim` are the same) and its problem."""
+        """Build the message ``--option problem``; `option` may be written `init_dim` or `--init-dim`."""
         self.option = option if option.startswith("-") else "--" + option.replace("_", "-")
         super().__init__(f"{self.option} {problem}")
 
@@ -33,20 +33,20 @@ class ArgumentError(AldvaeError, ValueError):
 
 
 class BusyError(AldvaeError):
-    """Another process is at work on the run."""
+    """Another process is working on the same run."""
 
 
 class DivergedError(AldvaeError):
-    """A loss or metric became NaN or infinite; the rows before that epoch are kept."""
+    """A loss or metric became NaN or infinite. The rows of earlier epochs are kept."""
 
 
-def unknown_name(option: str, name: str, known: list[str]) -> ConfigError:
-    """Return the error for a `name` that is not `known`, suggesting the nearest."""
-    return ConfigError(option, unknown(name, known))
+def unknown_name(option: str, name: str, choices: list[str]) -> ConfigError:
+    """Return the error for an `option` whose value `name` is not among the `choices`."""
+    return ConfigError(option, unknown_message(name, choices))
 
 
-def unknown(name: str, known: list[str]) -> str:
-    """Return what to say of a `name` that is not `known`."""
-    near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{name} is not known{hint} (there are: {', '.join(known)})"
+def unknown_message(name: str, choices: list[str]) -> str:
+    """Return the message for a `name` that is not among the `choices`; it suggests the most similar choice."""
+    similar = get_close_matches(name.lower(), choices, n=1, cutoff=0.5)
+    hint = f"; did you mean {similar[0]}?" if similar else ""
+    return f"{name} is not known{hint} (choose from: {', '.join(choices)})"

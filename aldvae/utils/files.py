@@ -1,4 +1,4 @@
-"""How files are written: no reader ever sees half of one, and numbers have one form."""
+"""Writing files: atomically, so that no reader sees a partial file, and with one format for numbers and figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write `content` to a temporary file beside `path`, then rename it; folders are made as needed."""
+    """Write `content` to a temporary file beside `path`, then rename it. Creates missing folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -36,7 +36,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def write_cached(path: Path, content: bytes) -> None:
-    """Write into the cache as `write_atomically` does; raises `ConfigError` where that cannot be done."""
+    """Write a cache file with `write_atomically`. Raises `ConfigError` if it cannot be written."""
     try:
         write_atomically(path, content)
     except OSError as error:
@@ -44,8 +44,8 @@ def write_cached(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time make the cached file `path`; raises `ConfigError` where that cannot be done."""
+def cache_lock(path: Path) -> Iterator[None]:
+    """Let only one process at a time create the cache file `path`. Raises `ConfigError` if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_name(f".{path.name}.lock"))
@@ -59,15 +59,15 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def write_figure(figure: Figure, path: Path, dpi: int = 130) -> Path:
-    """Write `figure` atomically in the format of `path`'s suffix; return `path`."""
+    """Write `figure` atomically in the format of `path`'s suffix and return `path`."""
     content = io.BytesIO()
-    # Without a date the same results give the same file.
+    # A PDF without a creation date is byte-identical for equal results.
     metadata = {"CreationDate": None} if path.suffix == ".pdf" else {}
     figure.savefig(content, format=path.suffix[1:], dpi=dpi, metadata=metadata)
     write_atomically(path, content.getvalue())
     return path
 
 
-def rounded(value: float) -> float:
-    """Round to the 8 significant digits that our CSVs hold."""
+def round_for_csv(value: float) -> float:
+    """Round `value` to 8 significant digits, the precision of our CSV files."""
     return float(f"{value:.8g}")

@@ -1,7 +1,6 @@
-"""Random streams that depend on what they are for, never on what was drawn before.
+"""Random streams, one for each (seed, purpose, epoch), independent of what was drawn before.
 
-A run that is killed and resumed, or that computes other metrics, draws the same numbers as one that is not,
-because every stream starts anew from (seed, purpose, epoch).
+A run that was killed and resumed, or that computes other metrics, therefore draws the same numbers as one that was not.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ def stream_seed(seed: int, purpose: str, epoch: int = 0) -> int:
 
 
 def generator(seed: int, purpose: str, epoch: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a fresh torch generator on `device` for the stream (seed, purpose, epoch)."""
+    """Return a new torch generator on `device`, seeded for the stream (seed, purpose, epoch)."""
     import torch
 
     return torch.Generator(device=device).manual_seed(stream_seed(seed, purpose, epoch))

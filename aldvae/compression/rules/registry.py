@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from aldvae.compression.rules.robust import RobustRule
 from aldvae.compression.rules.slopes import AuthorsRule, PaperRule
-from aldvae.utils.errors import ArgumentError, unknown
+from aldvae.utils.errors import ArgumentError, unknown_message
 
 # Each is a `RegisteredRule`; together they tell mypy which settings there are.
 BuiltInRule: TypeAlias = PaperRule | RobustRule
@@ -17,7 +17,7 @@ RULES: dict[str, RuleClass] = {"paper": PaperRule, "authors": AuthorsRule, "robu
 def rule_class(name: str) -> RuleClass:
     """Return the rule called `name` on the command line; raises `ArgumentError` with the nearest name."""
     if name not in RULES:
-        raise ArgumentError("rule", unknown(name, list(RULES)))
+        raise ArgumentError("rule", unknown_message(name, list(RULES)))
     return RULES[name]
 
 

@@ -9,7 +9,7 @@ from statistics import fmean, linear_regression
 from typing import Any, ClassVar
 
 from aldvae.compression.rules.base import SMALLEST_DIM, Decision, Observation, RegisteredRule, RuleState
-from aldvae.utils.errors import ArgumentError, unknown
+from aldvae.utils.errors import ArgumentError, unknown_message
 
 SLOW_DOWN = ("slope", "means")
 STOPPING = ("always", "slow")
@@ -55,7 +55,7 @@ class PaperRule(RegisteredRule[RuleState]):
         """Check the arguments."""
         for name, choices in (("slow_down", SLOW_DOWN), ("stopping", STOPPING)):
             if getattr(self, name) not in choices:
-                raise ArgumentError(name, unknown(getattr(self, name), list(choices)))
+                raise ArgumentError(name, unknown_message(getattr(self, name), list(choices)))
         smallest = {
             "patience": 1,
             # A slope needs two epochs; with `stopping` "slow" a third one is left out.

@@ -115,9 +115,9 @@ def work(connection: Connection, index: int, execution: Execution) -> None:
     stop = threading.Event()
     threading.Thread(target=_listen, args=(connection, stacks, stop), daemon=True).start()
     from aldvae.training.inputs import InputCache
-    from aldvae.utils.devices import spread
+    from aldvae.utils.devices import device_for_worker
 
-    execution, cache = replace(execution, device=spread(execution.device, index)), InputCache()
+    execution, cache = replace(execution, device=device_for_worker(execution.device, index)), InputCache()
     while True:
         execute(stacks.get(), execution, connection.send, stop.is_set, cache)
 
