@@ -51,7 +51,7 @@ class Snapshot:
         for layer in layers:
             layer.out_features, layer.in_features = layer.weight.shape
 
-    def to_state(self) -> dict[str, Any]:
+    def to_state(self) -> dict[str, object]:
         """Return the copies as lists and dictionaries of tensors and numbers."""
         return asdict(self)
 

@@ -60,13 +60,13 @@ class Rule(Protocol[State]):
     """
 
     default_select: ClassVar[str] = "random"
-    """Which neurons go if the caller does not say: ``"random"``, ``"kl"`` or ``"last"``."""
+    """Which neurons are removed if the caller does not say: ``"random"``, ``"kl"`` or ``"last"``."""
 
     supports_any_select: ClassVar[bool] = True
     """Whether the caller may choose another selection than `default_select`."""
 
     supports_no_stop: ClassVar[bool] = True
-    """Whether the caller may ignore a stop; its decision then says how many to remove instead."""
+    """Whether the caller may ignore a stop: `Decision.remove_if_continuing` says how many to remove then."""
 
     can_undo: ClassVar[bool] = False
     """Whether it removes on trial and may undo that.
@@ -101,7 +101,7 @@ class Rule(Protocol[State]):
         return self
 
 
-# A rule whose state is nobody else's business.
+# A rule with a state of any type.
 AnyRule: TypeAlias = Rule[Any]
 
 
