@@ -38,7 +38,7 @@ class Series:
     @cached_property
     def sizes(self) -> tuple[int, ...]:
         """The final size of each run."""
-        return tuple(summary(result)["latent_dim"] for result in self.results)
+        return tuple(result.answer["latent_dim"] for result in self.results)
 
     @property
     def found(self) -> list[int]:
@@ -48,7 +48,7 @@ class Series:
     @cached_property
     def stops(self) -> tuple[int | None, ...]:
         """The epoch at which the rule stopped in each run, or would have; None where it did not."""
-        return tuple(summary(result)["stop_epoch"] for result in self.results)
+        return tuple(result.answer["stop_epoch"] for result in self.results)
 
     @property
     def told(self) -> str:
@@ -61,18 +61,12 @@ class Series:
 
     @cached_property
     def _frames(self) -> dict[int, pd.DataFrame]:
-        return {r.config.seed: pd.read_csv(r.path / "metrics.csv", index_col="epoch") for r in self.results}
+        return {result.config.seed: result.metrics.set_index("epoch") for result in self.results}
 
     def final(self, name: str) -> list[float]:
         """Return the last value of a metric in each run that has it."""
-        values = [summary(result)["final"].get(name) for result in self.results]
-        return [float(value) for value in values if value is not None]
-
-
-def summary(result: Result) -> dict[str, Any]:
-    """Return the summary of a finished run."""
-    assert result.summary is not None
-    return result.summary
+        values = [result.answer["final"].get(name) for result in self.results]
+        return [float(value) for value in values if isinstance(value, int | float)]
 
 
 def told_sizes(sizes: Sequence[int], found: Sequence[bool]) -> str:
@@ -92,7 +86,7 @@ def series(results: Iterable[Result]) -> tuple[list[Series], list[str]]:
             unfinished += 1
         elif result.config in seen:
             left_out.append(f"{result.path} is left out: it is a copy of a run that lies elsewhere here")
-        elif not _whole(result):
+        elif not result.is_complete:
             left_out.append(f"{result.path} is left out: its metrics.csv is damaged; delete it to have it done again")
         else:
             seen.add(result.config)
@@ -100,14 +94,6 @@ def series(results: Iterable[Result]) -> tuple[list[Series], list[str]]:
     if unfinished:
         left_out.append(f"{unfinished} unfinished runs are left out; the command that began them goes on")
     return [Series(tuple(sorted(group, key=lambda r: r.config.seed))) for group in groups.values()], left_out
-
-
-def _whole(result: Result) -> bool:
-    try:
-        epochs = pd.read_csv(result.path / "metrics.csv", usecols=["epoch"], encoding_errors="replace")["epoch"]
-        return len(epochs) == int(summary(result)["epochs"])
-    except (OSError, ValueError):
-        return False
 
 
 def key(config: RunConfig, *without: str) -> tuple[Any, ...]:
@@ -164,11 +150,11 @@ def spent(series: Sequence[Series], until_stop: bool = False) -> dict[str, float
     """
     epochs, seconds = 0.0, 0.0
     for one in series:
-        whole = [summary(result)["epochs"] for result in one.results]
+        whole = [result.answer["epochs"] for result in one.results]
         ends = [stop if until_stop and stop else end for stop, end in zip(one.stops, whole, strict=True)]
         epochs += fmean(ends)
         seconds += fmean(result.seconds_until(end) for result, end in zip(one.results, ends, strict=True))
-    samples = summary(series[0].results[0]).get("train_samples")
+    samples = series[0].results[0].answer.get("train_samples")
     return {
         "epochs": round(epochs, 4),
         "seconds": round(seconds, 1),

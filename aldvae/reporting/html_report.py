@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from aldvae.analysis.series import Series, series, summary, variant
+from aldvae.analysis.series import Series, series, variant
 from aldvae.analysis.tables import cell, make_tables
 from aldvae.reporting.figures.ablation import draw_variants
 from aldvae.reporting.figures.grid_search import draw_yardsticks
@@ -40,7 +39,7 @@ _TABLES = {
     "methods": "What each method finds, its error against the yardstick, and its cost for one seed",
     "variants": "What differences in settings change, from the same initial size",
 }
-_PICTURES = {
+_IMAGES = {
     "reconstructions": "Validation samples above what the model makes of them.",
     "samples": "Samples from the prior.",
     "traversal": "A row for each latent dimension, those with the highest KL divergence first, from -2.5 to 2.5.",
@@ -96,19 +95,18 @@ def _tables(found: Sequence[Series]) -> Iterable[dict[str, Any]]:
             yield {"title": _TABLES[name], "columns": [c.replace("_", " ") for c in table.columns], "rows": rows}
 
 
-def _model(result: Result) -> dict[str, Any]:
+def _model(result: Result) -> dict[str, object]:
     config = result.config
-    pictures = []
-    for name, caption in _PICTURES.items():
-        for suffix, kind in ((".png", "image/png"), (".gif", "image/gif")):
-            file = result.path / f"{name}{suffix}"
-            if file.exists():
-                pictures.append({"image": _uri(file.read_bytes(), kind), "caption": caption, "style": "pixels"})
+    images = [
+        {"image": _uri(file.read_bytes(), f"image/{file.suffix[1:]}"), "caption": caption, "style": "pixels"}
+        for name, caption in _IMAGES.items()
+        if (file := result.image(name)) is not None
+    ]
     space = "Posterior means of validation samples on their two leading principal components."
-    pictures.append({"image": _figure(draw_latent_space(result)), "caption": space, "style": ""})
-    size, active = summary(result)["latent_dim"], result.last.get("active_units")
+    images.append({"image": _figure(draw_latent_space(result)), "caption": space, "style": ""})
+    size, active = result.answer["latent_dim"], result.last.get("active_units")
     title = f"The model: {config.dataset}, {config.kind}, seed {config.seed}, {size} dimensions, {active} active units"
-    return {"title": title, "pictures": pictures}
+    return {"title": title, "images": images}
 
 
 def _settings(one: Series) -> dict[str, Any]:
@@ -120,18 +118,18 @@ def _settings(one: Series) -> dict[str, Any]:
 
 
 def _hardware(found: Sequence[Series]) -> str:
-    """Return where the runs were made, as their provenance tells."""
-    told = set()
-    for one in found:
-        for result in one.results:
-            try:
-                sessions = json.loads((result.path / "provenance.json").read_text())["sessions"]
-                for session in sessions:
-                    device = session["device"] if session["device"] != "cpu" else session["processor"]
-                    told.add(f"{device}, torch {session['packages']['torch']}, commit {session['commit'] or 'unknown'}")
-            except (OSError, ValueError, KeyError, TypeError):
-                told.add("unknown hardware")
-    return "Made on " + "; ".join(sorted(told)) + "."
+    """Return where the runs were made, according to their provenance."""
+    places = {place for series in found for result in series.results for place in _places(result)}
+    return "Made on " + "; ".join(sorted(places)) + "."
+
+
+def _places(result: Result) -> Iterable[str]:
+    if not result.sessions:
+        yield "unknown hardware"
+    for session in result.sessions:
+        device = session["device"] if session["device"] != "cpu" else session["processor"]
+        torch = session["packages"].get("torch", "unknown")
+        yield f"{device}, torch {torch}, commit {session['commit'] or 'unknown'}"
 
 
 def _caption(name: str) -> str:

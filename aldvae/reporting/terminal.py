@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -16,6 +16,7 @@ from rich.table import Table
 from aldvae.analysis.grid_search import grids, yardsticks
 from aldvae.analysis.series import series
 from aldvae.analysis.tables import cell
+from aldvae.runs.records import Cell
 from aldvae.runs.results import Result
 
 _FINAL = (
@@ -34,10 +35,11 @@ FIELDS = (
 )
 
 
-def record(result: Result) -> dict[str, Any]:
+def record(result: Result) -> dict[str, Cell]:
     """Return a run as one flat record with the `FIELDS`; None where there is nothing (yet)."""
-    config, last, summary = result.config, result.last, result.summary or {}
-    values = {
+    config, last = result.config, result.last
+    summary: Mapping[str, Any] = result.summary or {}
+    values: dict[str, Cell] = {
         "run": result.path.name,
         **{name: getattr(config, name) for name in ("dataset", "kind", "init_dim", "seed", "epochs")},
         "rule": config.rule if config.kind == "adaptive" else None,
@@ -112,7 +114,7 @@ _HEADINGS = (
 _FEWEST = 8
 
 
-def _cells(told: dict[str, Any]) -> list[str]:
+def _cells(told: Mapping[str, Cell]) -> list[str]:
     cells = [
         told["dataset"],
         told["rule"] or told["kind"],

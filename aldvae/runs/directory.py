@@ -19,56 +19,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
-from aldvae.compression.rules.slopes import METRICS
 from aldvae.config.run_config import RunConfig
+from aldvae.runs.records import COLUMNS, Session, Summary, csv_rows, csv_text, format_cell, json_text
 from aldvae.utils.errors import BusyError, ConfigError
-from aldvae.utils.files import rounded, write_atomically
+from aldvae.utils.files import write_atomically
 
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "metrics": (
-        "epoch",
-        "latent_dim",
-        "train_loss",
-        "recon_loss",
-        "kl",
-        "silhouette",
-        "fid_recon",
-        "fid_gen",
-        "active_units",
-        "dims_active",
-        "dims_mixed",
-        "dims_passive",
-        "cluster_accuracy",
-        "nmi",
-        "ari",
-        "fid_features",
-        "fid_samples",
-    ),
-    "latent": ("epoch", "neuron", "kl"),
-    "decisions": (
-        "epoch",
-        "latent_dim",
-        "action",
-        "removed",
-        *(f"slope_{metric}" for metric in METRICS),
-        "reason",
-    ),
-    "times": ("epoch", "train_seconds", "metrics_seconds"),
-}
-
-
-_SUMMARY = {"latent_dim", "stop_epoch", "stop_latent_dim", "epochs", "train_seconds", "metrics_seconds", "final"}
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
 FAILURE = "failure.txt"
 LOCK = ".lock"
@@ -113,7 +76,7 @@ class RunDirectory:
                 f"{self.path} holds a run with another {', '.join(other)}; move it away or name another --results-dir",
             )
 
-    def _stored(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    def _stored(self) -> tuple[dict[str, object], dict[str, object]] | None:
         path = self.path / "config.json"
         try:
             stored = json.loads(path.read_text())
@@ -166,17 +129,17 @@ class RunDirectory:
     def _unwritable(self, error: OSError) -> ConfigError:
         return ConfigError("results_dir", f"{self.path} cannot be written: {error.strerror or error}")
 
-    def begin(self, inputs: Mapping[str, str], session: Mapping[str, Any]) -> dict[str, Any] | None:
+    def begin(self, inputs: Mapping[str, str], session: Session) -> Session | None:
         """Make the directory; write down settings and `inputs`, and add this `session` to the provenance.
 
         Returns the session before it, None for the first. Raises `ConfigError` where the directory cannot be written.
         """
         try:
             path = self.path / "provenance.json"
-            earlier = json.loads(path.read_text())["sessions"] if path.exists() else []
+            earlier: list[Session] = json.loads(path.read_text())["sessions"] if path.exists() else []
             self._documents = {
-                "config.json": _json({"settings": self.config.to_json(), "inputs": dict(inputs)}),
-                path.name: _json({"command": self.config.command, "sessions": [*earlier, dict(session)]}),
+                "config.json": json_text({"settings": self.config.to_json(), "inputs": dict(inputs)}),
+                path.name: json_text({"command": self.config.command, "sessions": [*earlier, dict(session)]}),
             }
             self._write_documents()
             (self.path / FAILURE).unlink(missing_ok=True)
@@ -198,7 +161,7 @@ class RunDirectory:
         """
         cut = []
         for name, columns in COLUMNS.items():
-            self._tables[name] = tables.get(name) or _csv([columns])
+            self._tables[name] = tables.get(name) or csv_text([columns])
             path = self.path / f"{name}.csv"
             if path.exists() and path.read_text(errors="replace") != self._tables[name]:
                 cut.append(path.name)
@@ -211,9 +174,9 @@ class RunDirectory:
         """The full text of every table, for the checkpoint."""
         return dict(self._tables)
 
-    def append(self, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    def append(self, table: str, rows: Iterable[Mapping[str, object]]) -> None:
         """Append `rows` to a table of `COLUMNS` and flush; a column a row lacks stays empty."""
-        text = _csv([[_cell(row.get(column, "")) for column in COLUMNS[table]] for row in rows])
+        text = csv_text([[format_cell(row.get(column, "")) for column in COLUMNS[table]] for row in rows])
         self._tables[table] += text
         try:
             # Never makes the file: what has disappeared is written again in full.
@@ -231,7 +194,7 @@ class RunDirectory:
 
     def rows(self, table: str) -> list[dict[str, str]]:
         """Return the rows of a table of this session and those it resumed from."""
-        return list(csv.DictReader(io.StringIO(self._tables[table])))
+        return csv_rows(self._tables[table])
 
     def save_checkpoint(self, content: bytes) -> None:
         """Put `content` in the place of the checkpoint, and that in the place of the one before."""
@@ -250,11 +213,11 @@ class RunDirectory:
             if path.exists():
                 yield name, path.read_bytes()
 
-    def finish(self, summary: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+    def finish(self, summary: Summary, files: Mapping[str, bytes]) -> None:
         """Write model and pictures, then the summary, which marks the run as finished; drop the checkpoints."""
         for name, content in files.items():
             write_atomically(self.path / name, content)
-        write_atomically(self.path / "summary.json", _json(summary))
+        write_atomically(self.path / "summary.json", json_text(summary))
         for name in CHECKPOINTS:
             (self.path / name).unlink(missing_ok=True)
 
@@ -262,39 +225,15 @@ class RunDirectory:
         """Write down why an attempt failed, and if it came to nothing else, what it was to be."""
         write_atomically(self.path / FAILURE, f"{reason}\n\n{traceback}")
         if not (self.path / "config.json").exists() and not (self.path / "metrics.csv").exists():
-            write_atomically(self.path / "config.json", _json({"settings": self.config.to_json(), "inputs": {}}))
+            write_atomically(self.path / "config.json", json_text({"settings": self.config.to_json(), "inputs": {}}))
 
-    def summary(self) -> dict[str, Any]:
-        """Return the summary of a finished run."""
+    def summary(self) -> Summary:
+        """Return the summary of a finished run; raises `ConfigError` if it is damaged."""
         path = self.path / "summary.json"
         try:
-            summary: dict[str, Any] = json.loads(path.read_text())
+            summary: Summary | None = json.loads(path.read_text())
         except ValueError:
-            summary = {}
-        if not isinstance(summary, dict) or not summary.keys() >= _SUMMARY:
+            summary = None
+        if not isinstance(summary, dict) or not summary.keys() >= Summary.__required_keys__:
             raise ConfigError("results_dir", f"{path} is damaged; delete it to have the run done again")
         return summary
-
-
-def number(cell: str) -> float | int | str | None:
-    """Return what a cell of a table holds; None for an empty one."""
-    for kind in (int, float):
-        try:
-            return kind(cell)
-        except ValueError:
-            continue
-    return cell or None
-
-
-def _cell(value: Any) -> str:
-    return repr(rounded(value)) if isinstance(value, float) else str(value)
-
-
-def _csv(rows: Iterable[Iterable[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
-def _json(content: Any) -> str:
-    return json.dumps(content, indent=2) + "\n"

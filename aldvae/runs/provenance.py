@@ -7,20 +7,19 @@ import subprocess
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import aldvae
+from aldvae.runs.records import Session
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "pytorch-fid")
 
 
-def session(device: torch.device, threads: int, first_epoch: int, plan: str | None = None) -> dict[str, Any]:
+def session(device: torch.device, threads: int, first_epoch: int, plan: str | None = None) -> Session:
     """Describe this process as a session that works on a run from `first_epoch` on, as part of `plan` if it has one."""
-    return {
+    described: Session = {
         "first_epoch": first_epoch,
-        **({"plan": plan} if plan is not None else {}),
         "aldvae": aldvae.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
@@ -30,6 +29,7 @@ def session(device: torch.device, threads: int, first_epoch: int, plan: str | No
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": threads,
     }
+    return described if plan is None else {**described, "plan": plan}
 
 
 @cache

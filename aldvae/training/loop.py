@@ -17,6 +17,7 @@ from aldvae.metrics.evaluation import Evaluator, require_finite
 from aldvae.models.serialization import FILE, model_bytes
 from aldvae.runs.directory import RunDirectory
 from aldvae.runs.provenance import session
+from aldvae.runs.records import Summary
 from aldvae.training.artifacts import draw_pictures
 from aldvae.training.callbacks import Observer
 from aldvae.training.checkpoint import resume
@@ -32,7 +33,7 @@ class Outcome:
     """A finished run: where it lies, its summary, and whether it had been finished before."""
 
     path: Path
-    summary: dict[str, Any]
+    summary: Summary
     skipped: bool
 
 
@@ -117,7 +118,7 @@ class Run:
         now = session(self.prepared.device, self.prepared.threads, done + 1, plan)
         before = self.directory.begin(self.prepared.inputs, now)
         self.directory.restore_tables(tables)
-        if done and before and any(before[name] != now[name] for name in ("device", "threads")):
+        if done and before and (before["device"], before["threads"]) != (now["device"], now["threads"]):
             began = f"begun on {before['device']} with {before['threads']} threads"
             self.observer.note(f"{began}: last digits may differ")
         return done
@@ -163,11 +164,12 @@ class Run:
         """Leave the model, its pictures and the summary."""
         model, data = self.trainer.model, self.prepared.data
         pictures = draw_pictures(model, self.config, data.validation)
-        summary = summarise(self.config, self.trainer, self.directory) | {"train_samples": len(data.train)}
+        summary = summarise(self.config, self.trainer, self.directory)
+        summary["train_samples"] = len(data.train)
         if summary["final"]["latent_dim"] != model.latent_dim:
             # The last decision changed the model after it was measured.
             evaluation = self.evaluator.evaluate(model, self.config.epochs).rounded()
-            summary["final"] |= {"latent_dim": model.latent_dim} | evaluation.metrics
+            summary["final"].update(evaluation.metrics, latent_dim=model.latent_dim)
         self.directory.finish(summary, {FILE: model_bytes(model, data.shape, self.config.network_settings), **pictures})
         self.observer.finished(self.directory.path)
 

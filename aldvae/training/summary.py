@@ -6,7 +6,8 @@ from typing import Any
 
 from aldvae.compression.compressor import Step
 from aldvae.config.run_config import RunConfig
-from aldvae.runs.directory import RunDirectory, number
+from aldvae.runs.directory import RunDirectory
+from aldvae.runs.records import Summary, parse_cell
 from aldvae.training.trainer import Trainer
 
 
@@ -30,7 +31,7 @@ def decision_row(step: Step, stops: bool) -> dict[str, Any]:
     }
 
 
-def summarise(config: RunConfig, trainer: Trainer, directory: RunDirectory) -> dict[str, Any]:
+def summarise(config: RunConfig, trainer: Trainer, directory: RunDirectory) -> Summary:
     """Return the answer of a run whose last epoch is done.
 
     `latent_dim` is the size of the model that is left; `stop_epoch` and `stop_latent_dim` say where the rule stopped,
@@ -48,5 +49,5 @@ def summarise(config: RunConfig, trainer: Trainer, directory: RunDirectory) -> d
         "epochs": config.epochs,
         "train_seconds": round(sum(float(row["train_seconds"]) for row in times), 2),
         "metrics_seconds": round(sum(float(row["metrics_seconds"]) for row in times), 2),
-        "final": {name: number(cell) for name, cell in directory.rows("metrics")[-1].items()},
+        "final": {name: parse_cell(cell) for name, cell in directory.rows("metrics")[-1].items()},
     }

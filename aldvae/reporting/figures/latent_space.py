@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aldvae.analysis.series import Series, summary
+from aldvae.analysis.series import Series
 from aldvae.reporting.figures.style import PAGE
 from aldvae.runs.results import Result
 
@@ -17,17 +17,9 @@ def shown_models(series: Sequence[Series]) -> list[Result]:
     """Return a run of each dataset to look at: the first adaptive one that obeyed its rule, else the first."""
     chosen: dict[tuple[str, str | None], Result] = {}
     for one in sorted(series, key=lambda s: (s.config.kind != "adaptive", not s.config.stop, -s.config.init_dim)):
-        if _points(one.results[0]) is not None:
+        if not one.results[0].latent_space.empty:
             chosen.setdefault((one.config.dataset, one.config.source), one.results[0])
     return list(chosen.values())
-
-
-def _points(result: Result) -> pd.DataFrame | None:
-    """Return the points of a run; None where there are none that can be read."""
-    try:
-        return pd.read_csv(result.path / "latent_space.csv")
-    except (OSError, ValueError):
-        return None
 
 
 def draw_latent_spaces(series: Sequence[Series]) -> dict[str, Figure]:
@@ -42,15 +34,14 @@ def _slug(result: Result) -> str:
 
 def draw_latent_space(result: Result) -> Figure:
     """Draw the posterior means of a finished run on their two leading principal components."""
-    points = _points(result)
-    assert points is not None
+    points = result.latent_space
     by = [name for name in ("class", "cluster") if points[name].notna().all()]
     figure = Figure(figsize=(PAGE, 3.4), layout="constrained")
     axes = figure.subplots(1, len(by), squeeze=False)[0]
     for axis, name in zip(axes, by, strict=True):
         _scatter(axis, points, name)
     config = result.config
-    figure.suptitle(f"{config.dataset}, {config.kind}, size {summary(result)['latent_dim']}, seed {config.seed}")
+    figure.suptitle(f"{config.dataset}, {config.kind}, size {result.answer['latent_dim']}, seed {config.seed}")
     return figure
 
 
