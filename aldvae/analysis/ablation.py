@@ -9,8 +9,7 @@ import pandas as pd
 
 from aldvae.analysis.series import Series, words
 from aldvae.analysis.statistics import mean
-
-_METRICS = ("recon_loss", "kl", "silhouette", "fid_recon", "fid_gen", "active_units")
+from aldvae.metrics.table import HEADLINE
 
 
 def variants(series: Iterable[Series]) -> list[dict[str, Series]]:
@@ -48,5 +47,5 @@ def variants_table(series: Iterable[Series]) -> pd.DataFrame:
             stops = ["-" if epoch is None else str(epoch) for epoch in one.stops]
             row = {"dataset": one.config.dataset, "init_dim": one.config.init_dim, "variant": name, "sizes": one.told}
             row |= {"stop_epochs": " ".join(stops)}
-            rows.append(row | {metric: mean(one.final(metric)) for metric in _METRICS})
+            rows.append(row | {metric: mean(one.final(metric)) for metric in HEADLINE})
     return pd.DataFrame(rows)

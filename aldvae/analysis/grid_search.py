@@ -13,6 +13,7 @@ import pandas as pd
 
 from aldvae.analysis.series import Series, model_key, variant
 from aldvae.config.run_config import MEASUREMENT, RunConfig
+from aldvae.metrics.table import FRECHET, LOSS
 from aldvae.runs.results import Result
 
 # What is measured changes no model. Of it, only what is behind the Fréchet distances changes what a grid answers.
@@ -48,13 +49,13 @@ class Grid:
         ``loss`` is `recon_loss` + `beta` * `kl`, in nats per sample: with `beta` 1 the negative ELBO. ``fid_recon``
         and ``fid_gen`` are left out where they were not measured.
         """
-        distances = {name: self._final(name) for name in ("fid_recon", "fid_gen")}
+        distances = {name: self._final(name) for name in FRECHET}
         recon_loss, kl = self._final("recon_loss"), self._final("kl")
         loss = {
             size: [r + self.config.beta * k for r, k in zip(recon_loss[size], kl[size], strict=True)]
             for size in self.sizes
         }
-        return {"loss": loss} | {name: values for name, values in distances.items() if all(values.values())}
+        return {LOSS.name: loss} | {name: values for name, values in distances.items() if all(values.values())}
 
     def _final(self, name: str) -> dict[int, list[float]]:
         return {point.config.init_dim: point.final(name) for point in self.points}
@@ -90,7 +91,7 @@ def _points(sizes: dict[int, dict[int, Result]]) -> tuple[Series, ...]:
     return tuple(Series(tuple(sizes[size][seed] for seed in sorted(sizes[size]))) for size in kept)
 
 
-CRITERIA = ("loss", "fid_recon", "fid_gen")
+CRITERIA = (LOSS.name, *FRECHET)
 
 
 @dataclass(frozen=True)

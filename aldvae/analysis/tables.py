@@ -15,6 +15,7 @@ from aldvae.analysis.grid_search import grids, yardsticks
 from aldvae.analysis.series import Series, fixed, key, model_key, spent, variant
 from aldvae.analysis.statistics import deviation, mean
 from aldvae.config.presets import PROTOCOLS
+from aldvae.metrics.table import FRECHET, HEADLINE
 from aldvae.utils.files import write_atomically
 
 # Section 5.2 and 5.1 of the paper: deviation of the size over five seeds, epochs until it is found.
@@ -24,7 +25,6 @@ PAPER = {
     "eurosat": {"deviation": 6, "epochs": 50},
     "sprites": {"deviation": 7, "epochs": 50},
 }
-METRICS = ("recon_loss", "kl", "silhouette", "fid_recon", "fid_gen", "active_units")
 
 
 def make_tables(series: Sequence[Series]) -> dict[str, pd.DataFrame]:
@@ -97,13 +97,13 @@ def adaptive_and_fixed(series: Sequence[Series]) -> pd.DataFrame:
         if not matched:
             continue
         ours, theirs = (Series(tuple(side)) for side in zip(*matched, strict=True))
-        for metric in METRICS:
+        for metric in HEADLINE:
             rows.append(
                 {
                     **_names(one),
                     "init_dim": one.config.init_dim,
                     "seeds": len(matched),
-                    "metric": metric + (f" ({one.config.fid_features})" if metric.startswith("fid_") else ""),
+                    "metric": metric + (f" ({one.config.fid_features})" if metric in FRECHET else ""),
                     "adaptive": mean(ours.final(metric)),
                     "adaptive_deviation": deviation(ours.final(metric)),
                     "fixed": mean(theirs.final(metric)),

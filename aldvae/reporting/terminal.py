@@ -16,19 +16,11 @@ from rich.table import Table
 from aldvae.analysis.grid_search import grids, yardsticks
 from aldvae.analysis.series import series
 from aldvae.analysis.tables import cell
+from aldvae.metrics.table import HEADLINE, METRICS
 from aldvae.runs.records import Cell
 from aldvae.runs.results import Result
 
-_FINAL = (
-    "recon_loss",
-    "kl",
-    "silhouette",
-    "fid_recon",
-    "fid_gen",
-    "active_units",
-    "fid_features",
-    "fid_samples",
-)
+_FINAL = (*HEADLINE, "fid_features", "fid_samples")
 FIELDS = (
     *("run", "dataset", "kind", "rule", "init_dim", "seed", "state", "epoch", "epochs"),
     *("latent_dim", "stop_epoch", "stop_latent_dim", *_FINAL, "seconds", "failure"),
@@ -107,24 +99,25 @@ def _print_yardsticks(results: Iterable[Result], console: Console) -> None:
 
 
 _TEXTS = ("dataset", "kind", "state", "features")
-_HEADINGS = (
-    *("dataset", "kind", "from", "seed", "state", "epochs", "size", "stop", "recon_loss", "kl"),
-    *("fid_recon", "fid_gen", "features", "silhouette", "seconds"),
-)
+# The fields of a record by the headings that they have in the table.
+_HEADINGS = {
+    "dataset": "dataset",
+    "kind": "kind",
+    "from": "init_dim",
+    "seed": "seed",
+    "state": "state",
+    "epochs": "epochs",
+    "size": "latent_dim",
+    "stop": "stop_epoch",
+    **{name: name for name in HEADLINE if METRICS[name].better == "lower"},
+    "features": "fid_features",
+    **{name: name for name in HEADLINE if METRICS[name].better == "higher"},
+    "seconds": "seconds",
+}
 _FEWEST = 8
 
 
-def _cells(told: Mapping[str, Cell]) -> list[str]:
-    cells = [
-        told["dataset"],
-        told["rule"] or told["kind"],
-        told["init_dim"],
-        told["seed"],
-        told["state"],
-        f"{told['epoch']}/{told['epochs']}",
-        told["latent_dim"],
-        told["stop_epoch"],
-        *(told[name] for name in ("recon_loss", "kl", "fid_recon", "fid_gen", "fid_features", "silhouette")),
-        told["seconds"],
-    ]
+def _cells(record: Mapping[str, Cell]) -> list[str]:
+    shown = {**record, "kind": record["rule"] or record["kind"], "epochs": f"{record['epoch']}/{record['epochs']}"}
+    cells = [shown[name] for name in _HEADINGS.values()]
     return ["" if cell is None else f"{cell:.5g}" if isinstance(cell, float) else str(cell) for cell in cells]

@@ -8,39 +8,22 @@ import json
 from collections.abc import Iterable
 from typing import TypedDict
 
-from aldvae.compression.rules.slopes import METRICS
+from aldvae.compression.rules.slopes import METRICS as RULE_METRICS
+from aldvae.metrics.table import METRICS
 from aldvae.utils.files import rounded
 
 # What a cell of a table holds; None if it is empty.
 Cell = int | float | str | None
 
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "metrics": (
-        "epoch",
-        "latent_dim",
-        "train_loss",
-        "recon_loss",
-        "kl",
-        "silhouette",
-        "fid_recon",
-        "fid_gen",
-        "active_units",
-        "dims_active",
-        "dims_mixed",
-        "dims_passive",
-        "cluster_accuracy",
-        "nmi",
-        "ari",
-        "fid_features",
-        "fid_samples",
-    ),
+    "metrics": ("epoch", "latent_dim", *METRICS, "fid_features", "fid_samples"),
     "latent": ("epoch", "neuron", "kl"),
     "decisions": (
         "epoch",
         "latent_dim",
         "action",
         "removed",
-        *(f"slope_{metric}" for metric in METRICS),
+        *(f"slope_{metric}" for metric in RULE_METRICS),
         "reason",
     ),
     "times": ("epoch", "train_seconds", "metrics_seconds"),

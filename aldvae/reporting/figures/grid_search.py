@@ -12,6 +12,7 @@ from aldvae.analysis.comparison import Method, other_methods
 from aldvae.analysis.grid_search import Criterion, Grid, Yardstick, find_yardstick, grids
 from aldvae.analysis.series import Series, fixed, sweep_command
 from aldvae.config.presets import SEEDS
+from aldvae.metrics.table import LOSS, METRICS
 from aldvae.reporting.figures.style import (
     BLUE,
     COLUMN,
@@ -57,8 +58,9 @@ def _draw(grid: Grid, yardstick: Yardstick, methods: Sequence[Method], label: st
     axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     for axis, (name, criterion) in zip(axes, yardstick.criteria.items(), strict=False):
         _criterion(axis, criterion)
-        axis.set_ylabel(metric_label(name, grid.config.fid_features))
-        if name.startswith("fid_"):
+        metric = METRICS.get(name, LOSS)
+        axis.set_ylabel(metric_label(metric, grid.config.fid_features))
+        if metric.frechet_of:
             fid_axis(axis)
     _answers(axes[-1], methods, rows)
     if yardstick.size is not None:

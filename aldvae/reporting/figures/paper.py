@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from statistics import fmean, stdev
 from typing import Any
 
@@ -15,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aldvae.analysis.series import Series, first_start, fixed, key, sweep_command, variant
+from aldvae.metrics.table import METRICS
 from aldvae.reporting.figures.style import (
     BLUE,
     COLUMN,
@@ -31,7 +33,7 @@ from aldvae.reporting.figures.style import (
     wrapped,
 )
 
-ROWS = ("fid_recon", "fid_gen", "silhouette", "recon_loss")
+ROWS = sorted((m for m in METRICS.values() if m.paper_row is not None), key=attrgetter("paper_row"))
 _MOST_LABELS = 8
 # A line of a legend as a share of a panel.
 _LEGEND_LINE = 0.1
@@ -153,8 +155,8 @@ def _layout(columns: Sequence[Column], label: str) -> Figure:
     for number, column in enumerate(columns):
         for row, metric in enumerate(ROWS):
             axis = axes[row, number]
-            column.draw(axis, metric)
-            if metric.startswith("fid_") and axis.lines:
+            column.draw(axis, metric.name)
+            if metric.frechet_of and axis.lines:
                 fid_axis(axis)
             if number == 0 or column.features != columns[0].features:
                 axis.set_ylabel(metric_label(metric, column.features))

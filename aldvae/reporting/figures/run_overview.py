@@ -10,17 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aldvae.config.run_config import RunConfig
+from aldvae.metrics.table import METRICS, Metric
 from aldvae.runs.records import Summary
 from aldvae.runs.results import Result, read_result
 from aldvae.utils.errors import ConfigError
 from aldvae.utils.files import write_figure
 
-TITLES = {
-    "recon_loss": "Reconstruction loss (nats per sample)",
-    "silhouette": "Silhouette score",
-    "fid_recon": "Fréchet distance of reconstructions",
-    "fid_gen": "Fréchet distance of generations",
-}
+_PANELS = [metric for metric in METRICS.values() if metric.paper_row is not None]
 _BLUE, _ORANGE, _RED = "#0072b2", "#e69f00", "#d62728"
 
 
@@ -42,8 +38,8 @@ def _draw(result: Result) -> Figure:
     axes = figure.subplots(3, 2)
     _draw_sizes(axes[0, 0], metrics)
     _draw_neurons(axes[0, 1], result.latent)
-    for axis, (column, title) in zip(axes.flat[2:], TITLES.items(), strict=True):
-        _draw_metric(axis, metrics, column, title)
+    for axis, metric in zip(axes.flat[2:], _PANELS, strict=True):
+        _draw_metric(axis, metrics, metric)
     for axis in axes.flat:
         axis.set_xlabel("epoch")
         if stop_epoch is not None:
@@ -89,10 +85,10 @@ def _draw_neurons(axis: Axes, latent: pd.DataFrame) -> None:
     axis.figure.colorbar(picture, ax=axis, format=lambda power, _: f"{10**power:.2g}")
 
 
-def _draw_metric(axis: Axes, metrics: pd.DataFrame, column: str, title: str) -> None:
+def _draw_metric(axis: Axes, metrics: pd.DataFrame, metric: Metric) -> None:
     features = metrics["fid_features"].iloc[0]
-    if metrics[column].isna().all():
+    measured = metrics[["epoch", metric.name]].dropna()
+    if measured.empty:
         axis.text(0.5, 0.5, f"not measured (features: {features})", ha="center", transform=axis.transAxes)
-    measured = metrics[["epoch", column]].dropna()
-    axis.plot(measured["epoch"], measured[column], color=_BLUE, linewidth=1)
-    axis.set_title(f"{title}, {features} features" if column.startswith("fid_") else title)
+    axis.plot(measured["epoch"], measured[metric.name], color=_BLUE, linewidth=1)
+    axis.set_title(f"{metric.title}, {features} features" if metric.frechet_of else metric.title_with_unit)

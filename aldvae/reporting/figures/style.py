@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
+from aldvae.metrics.table import Metric
 from aldvae.utils.files import write_figure
 
 # Of Okabe and Ito: apart for the colour-blind, and of different lightness in gray; line styles help as well.
@@ -68,18 +69,15 @@ def fid_axis(axis: Axes) -> None:
     axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def metric_label(metric: str, features: str) -> str:
-    """Return an axis title for a metric, naming the `features` behind a Fréchet distance."""
-    if metric.startswith("fid_") and features == "none":
+def metric_label(metric: Metric, features: str) -> str:
+    """Return the axis title of a metric; that of a Fréchet distance names the `features` behind it."""
+    if not metric.frechet_of:
+        return f"{metric.title}\n({metric.unit})" if metric.unit else metric.title
+    if features == "none":
         return "Fréchet distance"
-    if metric.startswith("fid_"):
-        of = "reconstr." if metric == "fid_recon" else "generations"
-        return f"FID of {of}" if features == "inception" else f"Fréchet d. of {of}\n({features} features)"
-    return {
-        "loss": "Loss\n(nats per sample)",
-        "recon_loss": "Reconstruction loss\n(nats per sample)",
-        "silhouette": "Silhouette score",
-    }[metric]
+    if features == "inception":
+        return f"FID of {metric.frechet_of}"
+    return f"Fréchet d. of {metric.frechet_of}\n({features} features)"
 
 
 _LONGEST_SLUG = 80
