@@ -24,11 +24,10 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from aldvae.analysis.tables import cell, markdown
+from aldvae.analysis.tables import format_cell, markdown
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("docs", "benchmarks", "experiments", "results")
@@ -55,10 +54,10 @@ def table(words: str, root: Path) -> str:
     columns = list(rows.columns)
     for option in options:
         match option.split("=", 2):
-            case ["columns", told]:
-                columns = [_known(column, rows) for column in told.split(",")]
+            case ["columns", names]:
+                columns = [_existing(column, rows) for column in names.split(",")]
             case ["where", column, text]:
-                rows = rows[[cell(value) == text for value in rows[_known(column, rows)]]]
+                rows = rows[[format_cell(value) == text for value in rows[_existing(column, rows)]]]
             case _:
                 raise BlockError(f"{option} is not columns=A,B or where=COLUMN=TEXT")
     if rows.empty:
@@ -66,13 +65,13 @@ def table(words: str, root: Path) -> str:
     return markdown(rows[columns].map(_rounded).astype(object))
 
 
-def _known(column: str, rows: pd.DataFrame) -> str:
+def _existing(column: str, rows: pd.DataFrame) -> str:
     if column not in rows.columns:
         raise BlockError(f"there is no column {column}; there are {', '.join(rows.columns)}")
     return column
 
 
-def _rounded(value: Any) -> Any:
+def _rounded(value: object) -> object:
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from aldvae.analysis.grid_search import grids, yardsticks
-from aldvae.analysis.series import series
-from aldvae.analysis.tables import cell
+from aldvae.analysis.grid_search import find_grids, yardstick_table
+from aldvae.analysis.series import group_by_seed
+from aldvae.analysis.tables import text_rows
 from aldvae.metrics.table import HEADLINE, METRICS
 from aldvae.runs.records import Cell
 from aldvae.runs.results import Result
@@ -70,12 +70,11 @@ def print_table(results: Sequence[Result]) -> None:
     if not console.is_terminal:
         console.width = 240
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    cells = [_cells(record(result)) for result in results]
-    # What does not fit is left out, from the end, rather than cut to pieces; --json and --csv have it all.
+    # Columns that do not fit are dropped from the end; --json and --csv hold all of them.
     for heading in _HEADINGS:
         table.add_column(heading, justify="left" if heading in _TEXTS else "right", no_wrap=True)
-    for row in cells:
-        table.add_row(*row)
+    for result in results:
+        table.add_row(*_cells(record(result)))
     wide = console.options.update(width=10_000)
     while Measurement.get(console, wide, table).maximum > console.width and len(table.columns) > _FEWEST:
         table.columns.pop()
@@ -87,14 +86,14 @@ def print_table(results: Sequence[Result]) -> None:
 
 
 def _print_yardsticks(results: Iterable[Result], console: Console) -> None:
-    fixed, _ = series(result for result in results if result.config.kind == "fixed")
-    told = yardsticks(grids(fixed))
-    if told.empty:
+    fixed, _ = group_by_seed(result for result in results if result.config.kind == "fixed")
+    yardsticks = yardstick_table(find_grids(fixed))
+    if yardsticks.empty:
         return
     title = "Yardsticks: the smallest sizes as good as the best"
-    table = Table(*told.columns, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for row in told.itertuples(index=False):
-        table.add_row(*map(cell, row))
+    table = Table(*yardsticks.columns, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for row in text_rows(yardsticks):
+        table.add_row(*row)
     console.print(table)
 
 

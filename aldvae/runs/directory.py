@@ -40,15 +40,17 @@ LOCK = ".lock"
 class RunDirectory:
     """One run's directory under `results_dir`, named by what the run is."""
 
-    def __init__(self, results_dir: Path, config: RunConfig, note: Callable[[str], None] = lambda _: None) -> None:
-        """Nothing is read or written yet; `note` is told of waiting and of repairs."""
+    def __init__(
+        self, results_dir: Path, config: RunConfig, on_message: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Nothing is read or written yet; `on_message` gets a line when a lock is waited for or a file repaired."""
         self.path = results_dir / config.name
-        self.config, self.note = config, note
+        self.config, self.on_message = config, on_message
         self._tables = dict.fromkeys(COLUMNS, "")
         self._documents: dict[str, str] = {}
 
     @classmethod
-    def found(cls, path: Path, config: RunConfig) -> RunDirectory:
+    def at(cls, path: Path, config: RunConfig) -> RunDirectory:
         """Return the directory `path`, which holds the run `config` under whatever name."""
         directory = cls(path.parent, config)
         directory.path = path
@@ -61,7 +63,7 @@ class RunDirectory:
 
     def check(self, inputs: Mapping[str, str] | None = None) -> None:
         """Raise `ConfigError` if the directory holds another run: other settings, or other `inputs` where given."""
-        stored = self._stored()
+        stored = self._read_config()
         if stored is None:
             if (self.path / "metrics.csv").exists():
                 raise ConfigError("results_dir", f"{self.path} holds results but no config.json; move it away")
@@ -76,7 +78,7 @@ class RunDirectory:
                 f"{self.path} holds a run with another {', '.join(other)}; move it away or name another --results-dir",
             )
 
-    def _stored(self) -> tuple[dict[str, object], dict[str, object]] | None:
+    def _read_config(self) -> tuple[dict[str, object], dict[str, object]] | None:
         path = self.path / "config.json"
         try:
             stored = json.loads(path.read_text())
@@ -101,7 +103,7 @@ class RunDirectory:
         except Timeout as error:
             if not wait:
                 raise BusyError(f"{self.config.name} is being worked on by another process") from error
-            self.note("another process is at work on this run; waiting for it")
+            self.on_message("another process is at work on this run; waiting for it")
             lock.acquire(timeout=-1, poll_interval=0.5)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -129,7 +131,7 @@ class RunDirectory:
     def _unwritable(self, error: OSError) -> ConfigError:
         return ConfigError("results_dir", f"{self.path} cannot be written: {error.strerror or error}")
 
-    def begin(self, inputs: Mapping[str, str], session: Session) -> Session | None:
+    def start_session(self, inputs: Mapping[str, str], session: Session) -> Session | None:
         """Make the directory; write down settings and `inputs`, and add this `session` to the provenance.
 
         Returns the session before it, None for the first. Raises `ConfigError` where the directory cannot be written.
@@ -167,7 +169,7 @@ class RunDirectory:
                 cut.append(path.name)
             write_atomically(path, self._tables[name])
         if cut:
-            self.note(f"{', '.join(cut)}: brought back to the last checkpoint")
+            self.on_message(f"{', '.join(cut)}: brought back to the last checkpoint")
 
     @property
     def tables_text(self) -> dict[str, str]:
@@ -183,11 +185,11 @@ class RunDirectory:
             with os.fdopen(os.open(self.path / f"{table}.csv", os.O_WRONLY | os.O_APPEND), "w") as file:
                 file.write(text)
         except FileNotFoundError:
-            self._write_again()
+            self._rewrite()
 
-    def _write_again(self) -> None:
+    def _rewrite(self) -> None:
         """Write what this process knows of the run into a directory that has lost it."""
-        self.note(f"{self.path.name} has disappeared or lost files; written again")
+        self.on_message(f"{self.path.name} has disappeared or lost files; written again")
         self._write_documents()
         for table, text in self._tables.items():
             write_atomically(self.path / f"{table}.csv", text)
@@ -199,7 +201,7 @@ class RunDirectory:
     def save_checkpoint(self, content: bytes) -> None:
         """Put `content` in the place of the checkpoint, and that in the place of the one before."""
         if not (self.path / "config.json").exists():
-            self._write_again()
+            self._rewrite()
         new, latest, previous = (self.path / name for name in ("checkpoint.new.pt", *CHECKPOINTS))
         write_atomically(new, content)
         if latest.exists():

@@ -40,7 +40,7 @@ class Result:
         """Whether the run is finished, or else whether a process works on it, or its last attempt failed."""
         if self.summary is not None:
             return "finished"
-        if RunDirectory.found(self.path, self.config).busy:
+        if RunDirectory.at(self.path, self.config).busy:
             return "running"
         return "failed" if (self.path / FAILURE).exists() else "unfinished"
 
@@ -167,7 +167,7 @@ def read_result(path: Path) -> Result | None:
         config = RunConfig.from_json(json.loads((path / "config.json").read_text())["settings"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    directory = RunDirectory.found(path, config)
+    directory = RunDirectory.at(path, config)
     try:
         summary = directory.summary() if directory.finished else None
     except AldvaeError:

@@ -116,7 +116,7 @@ class Run:
     def _begin(self, plan: str | None) -> int:
         done, tables = resume(self.trainer, self.directory, self.observer)
         now = session(self.prepared.device, self.prepared.threads, done + 1, plan)
-        before = self.directory.begin(self.prepared.inputs, now)
+        before = self.directory.start_session(self.prepared.inputs, now)
         self.directory.restore_tables(tables)
         if done and before and (before["device"], before["threads"]) != (now["device"], now["threads"]):
             began = f"begun on {before['device']} with {before['threads']} threads"
