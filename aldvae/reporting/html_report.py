@@ -22,26 +22,26 @@ from aldvae.utils.errors import ConfigError
 from aldvae.utils.files import write_atomically
 
 _CAPTIONS = {
-    "figure2": "Metrics while the latent space shrinks to its smallest size; red: where the rule would have stopped.",
-    "figure3": "The adaptive model, and a model that had the size found from the start.",
-    "figure4": "The same rule from several initial sizes; Dim is the size each ended with.",
-    "yardstick": "A grid search (mean over seeds, bars of one standard error; dashed: one above the best), the smallest"
-    " size as good as the best (red), and the sizes that each method finds (hollow: reached, not found).",
-    "variants": "What differences in settings change: the size each ends with.",
+    "figure2": "Metrics while the latent space shrinks to its smallest size; red: when the rule would have stopped.",
+    "figure3": "The adaptive model, and a model with the size found from the start.",
+    "figure4": "The same rule from several initial sizes; Dim is the final size.",
+    "yardstick": "A grid search (means over seeds; bars: standard errors; dashed: one standard error above the best),"
+    " the smallest size as good as the best (red), and the sizes that each method finds (hollow: reached, not found).",
+    "variants": "Final sizes of runs that differ in their settings.",
 }
 _TABLES = {
-    "sizes": "Sizes found by each seed, and what the paper reports; in brackets: reached without a stop",
-    "initial_sizes": "How far sizes found from different initial sizes lie apart",
-    "adaptive_and_fixed": "Final metrics: adaptive, and fixed from the start at the size found",
-    "cost": "The cost of the answer, for one seed",
+    "sizes": "Size found with each seed, and what the paper reports; in brackets: reached without a stop",
+    "initial_sizes": "Mean sizes found from different initial sizes, and their spread",
+    "adaptive_and_fixed": "Final metrics of adaptive models, and of models with the size found from the start",
+    "cost": "The cost of an adaptive run and of a grid search, for one seed",
     "yardstick": "The yardstick: the smallest size of a grid that is as good as the best, within one standard error",
-    "methods": "What each method finds, its error against the yardstick, and its cost for one seed",
-    "variants": "What differences in settings change, from the same initial size",
+    "methods": "The sizes that each method finds, their error against the yardstick, and their cost for one seed",
+    "variants": "Final sizes and metrics of runs with the same initial size that differ in their settings",
 }
 _IMAGES = {
-    "reconstructions": "Validation samples above what the model makes of them.",
+    "reconstructions": "Validation samples (above) and their reconstructions (below).",
     "samples": "Samples from the prior.",
-    "traversal": "A row for each latent dimension, those with the highest KL divergence first, from -2.5 to 2.5.",
+    "traversal": "Latent traversals from -2.5 to 2.5: a row for each dimension, highest KL divergence first.",
 }
 
 
@@ -103,7 +103,7 @@ def _model(result: Result) -> dict[str, object]:
         for name, caption in _IMAGES.items()
         if (file := result.image(name)) is not None
     ]
-    space = "Posterior means of validation samples on their two leading principal components."
+    space = "Posterior means of validation samples, projected on their two leading principal components."
     images.append({"image": _figure(draw_latent_space(result)), "caption": space, "style": ""})
     size, active = result.answer["latent_dim"], result.last.get("active_units")
     title = f"The model: {config.dataset}, {config.kind}, seed {config.seed}, {size} dimensions, {active} active units"

@@ -1,4 +1,4 @@
-"""Runs as a table: for people, as JSON and as CSV."""
+"""Runs as a table in the terminal, as JSON and as CSV."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -28,18 +27,17 @@ FIELDS = (
 
 
 def record(result: Result) -> dict[str, Cell]:
-    """Return a run as one flat record with the `FIELDS`; None where there is nothing (yet)."""
-    config, last = result.config, result.last
-    summary: Mapping[str, Any] = result.summary or {}
+    """Return a run as one flat record with the `FIELDS`; None for a value that does not exist (yet)."""
+    config, last, summary = result.config, result.last, result.summary
     values: dict[str, Cell] = {
         "run": result.path.name,
         **{name: getattr(config, name) for name in ("dataset", "kind", "init_dim", "seed", "epochs")},
         "rule": config.rule if config.kind == "adaptive" else None,
         "state": result.state,
         "epoch": result.epochs,
-        "latent_dim": summary.get("latent_dim", last.get("latent_dim")),
-        "stop_epoch": summary.get("stop_epoch"),
-        "stop_latent_dim": summary.get("stop_latent_dim"),
+        "latent_dim": summary["latent_dim"] if summary else last.get("latent_dim"),
+        "stop_epoch": summary["stop_epoch"] if summary else None,
+        "stop_latent_dim": summary["stop_latent_dim"] if summary else None,
         **{name: last.get(name) for name in _FINAL},
         "seconds": round(result.seconds, 1),
         "failure": result.failure or None,
@@ -53,7 +51,7 @@ def as_json(results: Iterable[Result]) -> str:
 
 
 def as_csv(results: Iterable[Result]) -> str:
-    """Return the records as CSV, without the last line's end."""
+    """Return the records as CSV, without a newline at the end."""
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
     writer.writeheader()
@@ -62,10 +60,7 @@ def as_csv(results: Iterable[Result]) -> str:
 
 
 def print_table(results: Sequence[Result]) -> None:
-    """Print the runs on standard output, a line each, and the reasons of those that failed below.
-
-    Where there are grid searches among them, their yardsticks come last.
-    """
+    """Print a line for each run on standard output, then the reason of each failure, then the yardsticks of grids."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 240

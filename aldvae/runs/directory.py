@@ -1,19 +1,19 @@
-"""The run directory: what a run leaves behind, written so that a kill at any moment loses nothing.
+"""The run directory: the files of one run, written so that a kill at any moment loses no finished epoch.
 
 ======================  ================================================================================
-``config.json``         the resolved settings, and what the data and features were
+``config.json``         the resolved settings, and the identity of the data and features
 ``provenance.json``     the command, versions and hardware of every session that worked on the run
 ``metrics.csv``         one row per epoch
 ``latent.csv``          KL divergence of each latent neuron, one row per epoch and neuron
-``decisions.csv``       what the rule saw and decided, one row per decision
+``decisions.csv``       the slopes the rule saw and what it decided, one row per decision
 ``times.csv``           seconds of training and of metrics, one row per epoch
-``checkpoint.pt``       where an unfinished run resumes; ``checkpoint.previous.pt`` is that of the epoch before
+``checkpoint.pt``       where an unfinished run resumes; ``checkpoint.previous.pt``: one epoch earlier
 ``failure.txt``         why the last attempt failed, with its traceback
 ``summary.json``        the answer; its presence marks the run as finished
 ``model.safetensors``   the compressed model
-``reconstructions``     pictures of the model (.png, .gif for video), ``samples`` and ``traversal`` too
-``latent_space.csv``    posterior means in two dimensions, with class and cluster
-``overview.png``        the run as a picture
+``reconstructions``     images by the model (.png, .gif for video); so are ``samples`` and ``traversal``
+``latent_space.csv``    posterior means projected to two dimensions, with class and cluster
+``overview.png``        sizes, metrics and latent neurons over epochs
 ======================  ================================================================================
 """
 
@@ -38,7 +38,7 @@ LOCK = ".lock"
 
 
 class RunDirectory:
-    """One run's directory under `results_dir`, named by what the run is."""
+    """The directory of one run under `results_dir`, named by the settings of the run."""
 
     def __init__(
         self, results_dir: Path, config: RunConfig, on_message: Callable[[str], None] = lambda _: None
@@ -51,18 +51,18 @@ class RunDirectory:
 
     @classmethod
     def at(cls, path: Path, config: RunConfig) -> RunDirectory:
-        """Return the directory `path`, which holds the run `config` under whatever name."""
+        """Return the directory `path`, which holds the run `config` and may have been renamed."""
         directory = cls(path.parent, config)
         directory.path = path
         return directory
 
     @property
     def finished(self) -> bool:
-        """Whether the run has left its summary."""
+        """Whether the run is finished: its summary is written last."""
         return (self.path / "summary.json").exists()
 
     def check(self, inputs: Mapping[str, str] | None = None) -> None:
-        """Raise `ConfigError` if the directory holds another run: other settings, or other `inputs` where given."""
+        """Raise `ConfigError` if the directory holds a run with other settings or, if given, with other `inputs`."""
         stored = self._read_config()
         if stored is None:
             if (self.path / "metrics.csv").exists():
@@ -91,10 +91,10 @@ class RunDirectory:
 
     @contextmanager
     def locked(self, wait: bool = False) -> Iterator[None]:
-        """Keep other processes out of the directory; the system frees the lock of a process that dies.
+        """Lock the directory against other processes; the system frees the lock of a process that dies.
 
-        Where another process is at work on the run, says so and waits for it, or without `wait` raises `BusyError`.
-        Raises `ConfigError` where the directory cannot be written.
+        If another process holds the lock, waits for it, or raises `BusyError` without `wait`. Raises `ConfigError` if
+        the directory cannot be written.
         """
         lock = self._lock()
         try:
@@ -132,9 +132,10 @@ class RunDirectory:
         return ConfigError("results_dir", f"{self.path} cannot be written: {error.strerror or error}")
 
     def start_session(self, inputs: Mapping[str, str], session: Session) -> Session | None:
-        """Make the directory; write down settings and `inputs`, and add this `session` to the provenance.
+        """Create the directory, write settings and `inputs`, and add this `session` to the provenance.
 
-        Returns the session before it, None for the first. Raises `ConfigError` where the directory cannot be written.
+        Returns the previous session, None for the first. Raises `ConfigError` if the provenance is damaged or the
+        directory cannot be written.
         """
         try:
             path = self.path / "provenance.json"
@@ -156,50 +157,50 @@ class RunDirectory:
             write_atomically(self.path / name, text)
 
     def restore_tables(self, tables: Mapping[str, str]) -> None:
-        """Make all tables what `tables` says (as `tables_text` gave it); empty ones get their header alone.
+        """Bring the tables back to the checkpoint that holds `tables` (see `tables_text`); missing ones get a header.
 
-        Rows that a killed process wrote after its last checkpoint, and torn ones, are cut off: they will be made again,
-        the same.
+        This drops torn rows, and rows that a killed process wrote after the checkpoint: the resumed run writes the same
+        rows again.
         """
-        cut = []
+        restored = []
         for name, columns in COLUMNS.items():
             self._tables[name] = tables.get(name) or csv_text([columns])
             path = self.path / f"{name}.csv"
             if path.exists() and path.read_text(errors="replace") != self._tables[name]:
-                cut.append(path.name)
+                restored.append(path.name)
             write_atomically(path, self._tables[name])
-        if cut:
-            self.on_message(f"{', '.join(cut)}: brought back to the last checkpoint")
+        if restored:
+            self.on_message(f"{', '.join(restored)}: brought back to the last checkpoint")
 
     @property
     def tables_text(self) -> dict[str, str]:
-        """The full text of every table, for the checkpoint."""
+        """The whole text of every table, to be kept in the checkpoint."""
         return dict(self._tables)
 
     def append(self, table: str, rows: Iterable[Mapping[str, object]]) -> None:
-        """Append `rows` to a table of `COLUMNS` and flush; a column a row lacks stays empty."""
+        """Append `rows` to a table of `COLUMNS` and flush; columns that a row lacks stay empty."""
         text = csv_text([[format_cell(row.get(column, "")) for column in COLUMNS[table]] for row in rows])
         self._tables[table] += text
         try:
-            # Never makes the file: what has disappeared is written again in full.
+            # Without O_CREAT: a file that has disappeared must be written again in full.
             with os.fdopen(os.open(self.path / f"{table}.csv", os.O_WRONLY | os.O_APPEND), "w") as file:
                 file.write(text)
         except FileNotFoundError:
             self._rewrite()
 
     def _rewrite(self) -> None:
-        """Write what this process knows of the run into a directory that has lost it."""
+        """Write documents and tables again, from memory, into a directory that has lost files."""
         self.on_message(f"{self.path.name} has disappeared or lost files; written again")
         self._write_documents()
         for table, text in self._tables.items():
             write_atomically(self.path / f"{table}.csv", text)
 
     def rows(self, table: str) -> list[dict[str, str]]:
-        """Return the rows of a table of this session and those it resumed from."""
+        """Return all rows of a table, of this session and of those before it, from memory."""
         return csv_rows(self._tables[table])
 
     def save_checkpoint(self, content: bytes) -> None:
-        """Put `content` in the place of the checkpoint, and that in the place of the one before."""
+        """Write `content` as the latest checkpoint; the one that was the latest becomes the previous."""
         if not (self.path / "config.json").exists():
             self._rewrite()
         new, latest, previous = (self.path / name for name in ("checkpoint.new.pt", *CHECKPOINTS))
@@ -209,14 +210,14 @@ class RunDirectory:
         new.replace(latest)
 
     def checkpoints(self) -> Iterator[tuple[str, bytes]]:
-        """Yield name and content of the checkpoints there are, the latest first."""
+        """Yield name and content of the checkpoints that exist, latest first."""
         for name in CHECKPOINTS:
             path = self.path / name
             if path.exists():
                 yield name, path.read_bytes()
 
     def finish(self, summary: Summary, files: Mapping[str, bytes]) -> None:
-        """Write model and pictures, then the summary, which marks the run as finished; drop the checkpoints."""
+        """Write `files` by name, then the summary, which marks the run as finished; delete the checkpoints."""
         for name, content in files.items():
             write_atomically(self.path / name, content)
         write_atomically(self.path / "summary.json", json_text(summary))
@@ -224,7 +225,7 @@ class RunDirectory:
             (self.path / name).unlink(missing_ok=True)
 
     def record_failure(self, reason: str, traceback: str) -> None:
-        """Write down why an attempt failed, and if it came to nothing else, what it was to be."""
+        """Write failure.txt, and config.json if nothing else exists."""
         write_atomically(self.path / FAILURE, f"{reason}\n\n{traceback}")
         if not (self.path / "config.json").exists() and not (self.path / "metrics.csv").exists():
             write_atomically(self.path / "config.json", json_text({"settings": self.config.to_json(), "inputs": {}}))

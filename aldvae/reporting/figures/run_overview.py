@@ -68,7 +68,7 @@ def _draw_sizes(axis: Axes, metrics: pd.DataFrame) -> None:
 
 
 def _draw_neurons(axis: Axes, latent: pd.DataFrame) -> None:
-    """Draw the KL divergence of each neuron that was ever there; white from its removal on."""
+    """Draw the KL divergence of each neuron over epochs; white after its removal."""
     table = latent.pivot_table(index="neuron", columns="epoch", values="kl")
     order = table.count(axis=1).sort_values(ascending=False, kind="stable").index
     first, last = int(table.columns.min()), int(table.columns.max())
