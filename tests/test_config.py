@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aldvae.analysis.series import fixed
+from aldvae.analysis.series import fixed_size_config
 from aldvae.compression.rules.robust import RobustRule
 from aldvae.compression.rules.slopes import AuthorsRule, PaperRule
 from aldvae.config.execution import Execution
@@ -106,7 +106,7 @@ def test_of_the_authors_protocol_a_fixed_size_takes_what_is_not_compression() ->
     config = resolve("fixed", "mnist", init_dim=8, protocol="authors")
     changed: dict[str, Any] = {"posterior": "softmax", "shuffle": False, "fid_samples": 100, "silhouette_samples": 1000}
     assert config == resolve("fixed", "mnist", init_dim=8, silhouette_groups="classes", **changed)
-    assert config == fixed(resolve("adaptive", "mnist", protocol="authors"), 8)
+    assert config == fixed_size_config(resolve("adaptive", "mnist", protocol="authors"), 8)
 
 
 @pytest.mark.parametrize(

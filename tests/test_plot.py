@@ -14,7 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from aldvae.analysis.series import Series, fixed, series, sweep_command, variant
+from aldvae.analysis.series import Series, describe, fixed_size_config, group_by_seed, sweep_command
 from aldvae.analysis.tables import make_tables, markdown
 from aldvae.config.execution import Execution
 from aldvae.config.resolve import resolve
@@ -56,18 +56,18 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_figure_is_drawn_with_what_it_must_show(results: Path) -> None:
     with print_style():
-        drawn = draw_paper(series(read_results(results))[0])
+        drawn = draw_paper(group_by_seed(read_results(results))[0])
     assert drawn.missing == []
     label = "-limit-200-hidden-dim-16-epochs-8"
     figures = {name.partition("-")[0]: figure for name, figure in drawn.figures.items()}
     assert sorted(figures) == ["figure2", "figure3", "figure4"]
     assert all(name.partition("-")[2].startswith(label[1:]) for name in drawn.figures)
-    two = figures["figure2"].axes
-    assert len(two) == 4
-    for axis in two:
+    panels = figures["figure2"].axes
+    assert len(panels) == 4
+    for axis in panels:
         red = [line for line in axis.lines if line.get_color() == "#d62728"]
         assert [line.get_xdata()[0] for line in red] == [4, 4]  # type: ignore[index]
-    (upper,) = two[0].child_axes
+    (upper,) = panels[0].child_axes
     assert [text.get_text() for text in upper.get_xticklabels()][:2] == ["14", "9"]
     assert _legend(figures["figure3"]) == ["fixed size", "adaptive"]
     assert _legend(figures["figure4"]) == ["ALD_1 (Dim=9.0±0.0), from 14", "ALD_2 (Dim=7.0±0.0), from 12"]
@@ -88,20 +88,22 @@ def _legend(figure: Figure) -> list[str]:
 
 
 def test_the_curve_is_the_mean_over_seeds(results: Path) -> None:
-    (one,) = [s for s in series(read_results(results))[0] if s.config.kind == "adaptive" and not s.config.stop]
-    tables = [pd.read_csv(r.path / "metrics.csv")["recon_loss"] for r in one.results]
+    (series,) = [
+        s for s in group_by_seed(read_results(results))[0] if s.config.kind == "adaptive" and not s.config.stop
+    ]
+    tables = [pd.read_csv(r.path / "metrics.csv")["recon_loss"] for r in series.results]
     expected = (tables[0] + tables[1]) / 2
     with print_style():
-        figures = draw_paper([one]).figures
+        figures = draw_paper([series]).figures
     axis = next(figure for name, figure in figures.items() if name.startswith("figure2")).axes[3]
     curve = next(line for line in axis.lines if line.get_color() == "#0072b2")
     assert np.allclose(np.asarray(curve.get_ydata(), dtype=float), expected)
 
 
 def test_figures_are_readable_in_print_and_the_same_each_time(results: Path, tmp_path: Path) -> None:
-    written, missing = plot_results(results, tmp_path / "one", "png,pdf")
+    written, missing = plot_results(results, tmp_path / "first", "png,pdf")
     assert missing == []
-    again, _ = plot_results(results, tmp_path / "two", "png,pdf")
+    again, _ = plot_results(results, tmp_path / "second", "png,pdf")
     assert [path.read_bytes() for path in written] == [path.read_bytes() for path in again]
     for path in written:
         if path.suffix == ".pdf":
@@ -113,7 +115,7 @@ def test_figures_are_readable_in_print_and_the_same_each_time(results: Path, tmp
             with Image.open(path) as picture:
                 assert picture.width in (int(COLUMN * 200), int(PAGE * 200))
     with print_style():
-        for figure in draw_paper(series(read_results(results))[0]).figures.values():
+        for figure in draw_paper(group_by_seed(read_results(results))[0]).figures.values():
             assert figure.get_figwidth() in (COLUMN, PAGE)
             assert min(text.get_fontsize() for text in figure.findobj(_is_text)) >= 6  # type: ignore[attr-defined]
 
@@ -122,8 +124,8 @@ def _is_text(artist: Any) -> bool:
     return hasattr(artist, "get_fontsize") and bool(artist.get_text())
 
 
-def test_what_is_missing_is_said_with_the_command_that_makes_it(results: Path) -> None:
-    found = series(read_results(results))[0]
+def test_what_is_missing_is_reported_with_the_command_that_makes_it(results: Path) -> None:
+    found = group_by_seed(read_results(results))[0]
     stopped = [s for s in found if s.config.kind == "adaptive" and s.config.stop and s.config.init_dim == 14]
     missing = draw_paper(stopped).missing
     assert [line.partition(":")[0] for line in missing] == [
@@ -141,7 +143,7 @@ def test_what_is_missing_is_said_with_the_command_that_makes_it(results: Path) -
 
 
 def test_tables_hold_what_the_runs_hold(results: Path) -> None:
-    found = series(read_results(results))[0]
+    found = group_by_seed(read_results(results))[0]
     tables = make_tables(found)
     sizes = tables["sizes"].set_index("init_dim")
     assert sizes.loc[14, "sizes"] == "9 9"
@@ -162,14 +164,14 @@ def test_tables_hold_what_the_runs_hold(results: Path) -> None:
     assert markdown(tables["sizes"]).splitlines()[1].count("---") == len(tables["sizes"].columns)
 
 
-def test_series_and_variants() -> None:
+def test_settings_are_described_by_their_differences() -> None:
     config = resolve("adaptive", "mnist")
-    assert variant(config) == ""
-    assert variant(replace(config, epochs=40, seed=3, init_dim=80)) == "epochs 40"
-    assert variant(replace(config, patience=10, beta=4.0)) == "beta 4.0, patience 10"
-    assert variant(resolve("adaptive", "mnist", rule="robust")) == ""
-    assert variant(replace(config, patience=10, beta=4.0), COMPRESSION) == "beta 4.0"
-    assert fixed(replace(config, patience=10, stop=False), 12) == resolve("fixed", "mnist", init_dim=12)
+    assert describe(config) == ""
+    assert describe(replace(config, epochs=40, seed=3, init_dim=80)) == "epochs 40"
+    assert describe(replace(config, patience=10, beta=4.0)) == "beta 4.0, patience 10"
+    assert describe(resolve("adaptive", "mnist", rule="robust")) == ""
+    assert describe(replace(config, patience=10, beta=4.0), COMPRESSION) == "beta 4.0"
+    assert fixed_size_config(replace(config, patience=10, stop=False), 12) == resolve("fixed", "mnist", init_dim=12)
     assert size_text([7]) == "7"
     assert size_text([6, 8]) == "7.0±1.4"
 
@@ -182,20 +184,20 @@ def test_plots_need_neither_models_nor_checkpoints(results: Path, tmp_path: Path
 
 
 def test_a_grid_for_the_cost_is_the_protocols_or_has_all_seeds(results: Path) -> None:
-    found, _ = series(read_results(results))
+    found, _ = group_by_seed(read_results(results))
     (nine,) = [s for s in found if s.config.kind == "fixed" and s.config.init_dim == 9]
     fewer = [*(s for s in found if s is not nine), Series(nine.results[:1])]
     assert set(make_tables(fewer)["cost"]["grid_sizes"]) == {"2"}
 
 
-def test_copies_damaged_and_renamed_runs_are_told(results: Path, tmp_path: Path) -> None:
+def test_copied_and_damaged_runs_are_reported_and_renamed_ones_are_read(results: Path, tmp_path: Path) -> None:
     first, second, third = sorted(path for path in results.iterdir() if "fixed" in path.name)[:3]
     shutil.copytree(first, tmp_path / "a" / first.name)
     shutil.copytree(first, tmp_path / "b" / first.name)
     shutil.copytree(second, tmp_path / "renamed")
     (shutil.copytree(third, tmp_path / third.name) / "metrics.csv").write_bytes(b"epoch\n\xff\n")
-    found, left_out = series(read_results(tmp_path))
-    assert sum(len(one.results) for one in found) == 2
+    found, left_out = group_by_seed(read_results(tmp_path))
+    assert sum(len(series.results) for series in found) == 2
     assert len(left_out) == 2
     assert "is a copy" in left_out[0] + left_out[1]
     assert "is damaged" in left_out[0] + left_out[1]
@@ -233,7 +235,7 @@ def test_senseless_requests_are_refused(results: Path, tmp_path: Path) -> None:
         write_report(tmp_path / "nowhere", tmp_path / "report.html")
 
 
-def test_pictures_show_the_model(results: Path) -> None:
+def test_images_show_the_model(results: Path) -> None:
     for result in read_results(results):
         with Image.open(result.path / "reconstructions.png") as picture:
             # Two rows of ten digits of 8 x 8, a white line between them, enlarged six times.
@@ -264,17 +266,17 @@ def _pixels(content: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)))
 
 
-def test_video_moves_and_vectors_have_no_pictures(tmp_path: Path) -> None:
+def test_video_moves_and_vectors_have_no_images(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for name, x in (
         ("video", random.random((40, 4, 8, 8, 3), dtype=np.float32)),
         ("vectors", random.normal(size=(40, 5))),
     ):
         np.save(tmp_path / f"{name}.npy", x)
-        given: dict[str, Any] = {"clusters": 3, "epochs": 1, "validation": 0.4, "fid_features": "none"}
-        given |= {"silhouette_samples": 16} | ({"channels": 4, "init_dim": 8} if name == "video" else {})
+        settings: dict[str, Any] = {"clusters": 3, "epochs": 1, "validation": 0.4, "fid_features": "none"}
+        settings |= {"silhouette_samples": 16} | ({"channels": 4, "init_dim": 8} if name == "video" else {})
         execution = Execution(results_dir=tmp_path, own_data=tmp_path / f"{name}.npy")
-        path = run(resolve("adaptive", str(tmp_path / f"{name}.npy"), execution, **given), execution).path
+        path = run(resolve("adaptive", str(tmp_path / f"{name}.npy"), execution, **settings), execution).path
         if name == "video":
             with Image.open(path / "reconstructions.gif") as animation:
                 assert animation.n_frames == 4  # type: ignore[attr-defined]
@@ -304,8 +306,8 @@ def test_the_report_is_self_contained_and_holds_the_answer(page: Path, results: 
     assert not re.findall(r"""(?:src|href)=["'](?!data:)""", text)
     assert "9.0±0.0" in text
     assert text.count("data:image/png") >= 3 + 4
-    for one in series(read_results(results))[0]:
-        assert one.config.command.split(" --limit")[0] in text
+    for series in group_by_seed(read_results(results))[0]:
+        assert series.config.command.split(" --limit")[0] in text
     assert str(results) not in text
 
 
@@ -319,9 +321,9 @@ def test_the_report_names_no_size_that_no_rule_found(tmp_path: Path) -> None:
 
 def test_what_a_dataset_is_called_is_text_in_the_report(tmp_path: Path) -> None:
     np.savez(tmp_path / "<b>x.npz", x=np.random.default_rng(0).normal(size=(60, 4)))
-    given: dict[str, Any] = {"clusters": 3, "epochs": 1, "validation": 0.4, "fid_features": "none"}
+    settings: dict[str, Any] = {"clusters": 3, "epochs": 1, "validation": 0.4, "fid_features": "none"}
     execution = Execution(results_dir=tmp_path / "runs", own_data=tmp_path / "<b>x.npz")
-    run(resolve("adaptive", str(tmp_path / "<b>x.npz"), execution, **given, silhouette_samples=16), execution)
+    run(resolve("adaptive", str(tmp_path / "<b>x.npz"), execution, **settings, silhouette_samples=16), execution)
     write_report(tmp_path / "runs", tmp_path / "report.html")
     assert "<b>x" not in (tmp_path / "report.html").read_text()
 
@@ -337,15 +339,15 @@ def test_a_browser_finds_no_error_in_the_report(page: Path, tmp_path: Path, widt
         pytest.skip("Chromium is not installed")
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
     command += [f"--user-data-dir={tmp_path}", f"--window-size={width},2000", f"--screenshot={tmp_path / 'page.png'}"]
-    told = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=90)
-    assert "CONSOLE" not in told.stderr
+    shown = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=90)
+    assert "CONSOLE" not in shown.stderr
     with Image.open(tmp_path / "page.png") as picture:
         assert picture.width == width
         # Text and figures, not an empty page.
         assert np.asarray(picture.convert("L")).std() > 10
 
 
-def test_tensorboard_holds_the_columns_and_pictures(tmp_path: Path) -> None:
+def test_tensorboard_holds_the_columns_and_images(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

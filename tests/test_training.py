@@ -29,7 +29,8 @@ from aldvae.config.run_config import RunConfig
 from aldvae.data.dataset import to_float
 from aldvae.metrics.evaluation import Evaluator
 from aldvae.reporting.figures.run_overview import draw_overview
-from aldvae.runs.directory import COLUMNS, RunDirectory
+from aldvae.runs.directory import RunDirectory
+from aldvae.runs.records import COLUMNS
 from aldvae.training.callbacks import Callback, Row
 from aldvae.training.loop import run
 from aldvae.training.trainer import Trainer
@@ -466,6 +467,7 @@ def test_final_metrics_are_those_of_the_model_that_is_left(tmp_path: Path, monke
     final, rows = outcome.summary["final"], pd.read_csv(outcome.path / "metrics.csv")
     assert list(rows["latent_dim"]) == [12, 12, 12]
     assert (final["latent_dim"], outcome.summary["latent_dim"], final["epoch"]) == (8, 8, 3)
+    assert isinstance(final["active_units"], int)
     assert final["active_units"] <= 8
     assert final["recon_loss"] != rows["recon_loss"].iloc[-1]
     assert final["train_loss"] == rows["train_loss"].iloc[-1]

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aldvae.analysis.ablation import variants, variants_table
-from aldvae.analysis.comparison import methods
-from aldvae.analysis.grid_search import CRITERIA, find_yardstick, grids, yardsticks
-from aldvae.analysis.series import Series, series
+from aldvae.analysis.ablation import ablation_table, find_ablations
+from aldvae.analysis.comparison import comparison_table
+from aldvae.analysis.grid_search import CRITERIA, find_grids, find_yardstick, yardstick_table
+from aldvae.analysis.series import Series, group_by_seed
 from aldvae.config.resolve import resolve
 from aldvae.config.run_config import RunConfig
-from aldvae.reporting.figures.ablation import draw_variants
+from aldvae.reporting.figures.ablation import draw_ablations
 from aldvae.reporting.figures.grid_search import draw_yardsticks
 from aldvae.reporting.figures.style import COLUMN, RED, print_style
 from aldvae.reporting.html_report import write_report
@@ -32,7 +32,7 @@ quarters = st.integers(-400, 400).map(lambda n: n / 4)
 
 
 @st.composite
-def values(draw: st.DrawFn) -> Values:
+def measured(draw: st.DrawFn) -> Values:
     sizes = draw(st.lists(st.integers(2, 64), min_size=2, max_size=5, unique=True))
     seeds = draw(st.sampled_from([2, 4]))
     metrics = draw(st.lists(st.sampled_from(CRITERIA), min_size=1, unique=True))
@@ -71,7 +71,7 @@ def test_no_standard_error_no_yardstick() -> None:
     assert "two seeds" in alone.note
 
 
-def test_the_ends_of_a_grid_are_told() -> None:
+def test_the_ends_of_a_grid_are_noted() -> None:
     falling = {2: [9.0, 9.0], 4: [5.0, 5.0], 8: [1.0, 1.0]}
     rising = {2: [1.0, 1.0], 4: [5.0, 5.0], 8: [9.0, 9.0]}
     middle = {2: [9.0, 9.0], 4: [1.0, 1.0], 8: [9.0, 9.0]}
@@ -80,45 +80,45 @@ def test_the_ends_of_a_grid_are_told() -> None:
     assert find_yardstick({"loss": middle}).note == ""
 
 
-@given(values(), st.floats(0, 10))
-def test_a_worse_and_larger_size_changes_nothing(told: Values, worse: float) -> None:
-    before = find_yardstick(told)
-    added = {m: {**by, 65: [before.criteria[m].limit + 1 + worse] * 2} for m, by in told.items()}
+@given(measured(), st.floats(0, 10))
+def test_a_worse_and_larger_size_changes_nothing(values: Values, worse: float) -> None:
+    before = find_yardstick(values)
+    added = {m: {**by, 65: [before.criteria[m].limit + 1 + worse] * 2} for m, by in values.items()}
     assert find_yardstick(added).size == before.size
 
 
-@given(values(), st.integers(-1000, 1000))
-def test_a_constant_added_to_a_metric_changes_nothing(told: Values, constant: int) -> None:
-    for metric in told:
-        moved = {size: [value + constant for value in seeds] for size, seeds in told[metric].items()}
-        assert find_yardstick({**told, metric: moved}).size == find_yardstick(told).size
+@given(measured(), st.integers(-1000, 1000))
+def test_a_constant_added_to_a_metric_changes_nothing(values: Values, constant: int) -> None:
+    for metric in values:
+        moved = {size: [value + constant for value in seeds] for size, seeds in values[metric].items()}
+        assert find_yardstick({**values, metric: moved}).size == find_yardstick(values).size
 
 
-@given(values(), st.integers(1, 6))
-def test_the_unit_of_a_metric_changes_nothing(told: Values, power: int) -> None:
-    scaled = {m: {size: [v * 2**power for v in seeds] for size, seeds in by.items()} for m, by in told.items()}
-    assert find_yardstick(scaled).size == find_yardstick(told).size
+@given(measured(), st.integers(1, 6))
+def test_the_unit_of_a_metric_changes_nothing(values: Values, power: int) -> None:
+    scaled = {m: {size: [v * 2**power for v in seeds] for size, seeds in by.items()} for m, by in values.items()}
+    assert find_yardstick(scaled).size == find_yardstick(values).size
 
 
-@given(values(), st.randoms(use_true_random=False))
-def test_the_order_of_seeds_and_sizes_changes_nothing(told: Values, random: Any) -> None:
+@given(measured(), st.randoms(use_true_random=False))
+def test_the_order_of_seeds_and_sizes_changes_nothing(values: Values, random: Any) -> None:
     mixed = {
         metric: {size: random.sample(seeds, len(seeds)) for size, seeds in reversed(by_size.items())}
-        for metric, by_size in told.items()
+        for metric, by_size in values.items()
     }
-    assert find_yardstick(mixed).size == find_yardstick(told).size
+    assert find_yardstick(mixed).size == find_yardstick(values).size
 
 
-@given(values())
-def test_a_yardstick_is_good_by_every_metric_and_no_smaller_size_is(told: Values) -> None:
-    found = find_yardstick(told)
-    alone = [find_yardstick({metric: by}).size for metric, by in told.items()]
+@given(measured())
+def test_a_yardstick_is_good_by_every_metric_and_no_smaller_size_is(values: Values) -> None:
+    found = find_yardstick(values)
+    alone = [find_yardstick({metric: by}).size for metric, by in values.items()]
     if found.size is None:
-        assert len(told) > 1
+        assert len(values) > 1
         return
     assert all(found.size >= size for size in alone if size is not None)
     assert all(found.size in criterion.good for criterion in found.criteria.values())
-    for size in next(iter(told.values())):
+    for size in next(iter(values.values())):
         assert size >= found.size or any(size not in criterion.good for criterion in found.criteria.values())
 
 
@@ -171,24 +171,24 @@ def results(tmp_path: Path) -> Path:
 
 
 def found(results: Path) -> list[Series]:
-    return series(read_results(results))[0]
+    return group_by_seed(read_results(results))[0]
 
 
 def test_the_loss_is_that_of_the_runs_beta(results: Path) -> None:
-    (grid,) = grids(found(results))
+    (grid,) = find_grids(found(results))
     assert grid.values["loss"] == {size: pytest.approx([loss, loss + 0.02, loss + 0.04]) for size, loss in LOSS.items()}
     assert grid.values["fid_gen"][4] == [5, 6, 7]
 
 
-def test_the_table_tells_the_yardstick_and_each_metrics_size(results: Path) -> None:
-    (row,) = yardsticks(grids(found(results))).to_dict("records")
+def test_the_table_holds_the_yardstick_and_each_metrics_size(results: Path) -> None:
+    (row,) = yardstick_table(find_grids(found(results))).to_dict("records")
     assert (row["yardstick"], row["size_by_loss"], row["size_by_fid_recon"], row["size_by_fid_gen"]) == (8, 8, 8, 4)
     assert (row["sizes"], row["seeds"], row["note"]) == ("4 8 16", "3 3 3", "")
     assert (row["settings"], row["fid_features"]) == ("beta 2.0, epochs 10", "classifier")
 
 
 def test_methods_are_measured_by_the_yardstick(results: Path) -> None:
-    table = methods(found(results)).set_index("method")
+    table = comparison_table(found(results)).set_index("method")
     assert list(table.index) == [
         "grid search",
         "active units",
@@ -214,7 +214,7 @@ def test_a_model_without_a_dimension_to_spare_has_not_found_its_size(tmp_path: P
         for seed, spare in ((0, 0), (1, 1)):
             config = resolve("fixed", "digits", epochs=1, init_dim=size, seed=seed)
             make(tmp_path, config, recon_loss=1, kl=1, active_units=size - spare, dims_passive=spare)
-    table = methods(found(tmp_path)).set_index("method")
+    table = comparison_table(found(tmp_path)).set_index("method")
     assert table["sizes"].tolist()[1:] == ["(8) 7", "(8) 7"]
     assert table["found"].tolist()[1:] == ["1 of 2", "1 of 2"]
 
@@ -223,7 +223,7 @@ def test_a_model_without_a_dimension_to_spare_has_not_found_its_size(tmp_path: P
 def test_runs_that_train_otherwise_are_not_measured_by_the_grid(results: Path, other: dict[str, Any]) -> None:
     adaptive = {"epochs": 10, "beta": 2.0, "init_dim": 24, **other}
     make(results, resolve("adaptive", "digits", **adaptive), stop=4, size=8)
-    assert 24 not in methods(found(results))["init_dim"].tolist()
+    assert 24 not in comparison_table(found(results))["init_dim"].tolist()
 
 
 def test_models_of_other_settings_are_another_grid(results: Path) -> None:
@@ -231,19 +231,21 @@ def test_models_of_other_settings_are_another_grid(results: Path) -> None:
     make_grid(results, fid_features="pca")
     # Measured at other epochs, those of seed 2 are the same models again.
     make_grid(results, metrics_every=1, seeds=[2, 3])
-    seen = [(grid.config.epochs, grid.config.fid_features, len(grid.points[0].seeds)) for grid in grids(found(results))]
+    seen = [
+        (grid.config.epochs, grid.config.fid_features, len(grid.points[0].seeds)) for grid in find_grids(found(results))
+    ]
     assert sorted(seen) == [(10, "classifier", 4), (10, "pca", 3), (20, "classifier", 3)]
 
 
 def test_models_that_match_a_size_found_are_no_points_of_the_grid(results: Path) -> None:
     lone = resolve("fixed", "digits", init_dim=9, epochs=10, beta=2.0)
     make(results, lone, recon_loss=0, kl=0, fid_recon=0, fid_gen=0, active_units=9, dims_passive=0)
-    (grid,) = grids(found(results))
+    (grid,) = find_grids(found(results))
     assert grid.sizes == [4, 8, 16]
-    (one,) = grids(Series(point.results[:1]) for point in grid.points)
-    assert one.sizes == [4, 8, 16]
-    assert "two seeds" in yardsticks([one])["note"][0]
-    assert grids([grid.points[0]]) == []
+    (single,) = find_grids(Series(point.results[:1]) for point in grid.points)
+    assert single.sizes == [4, 8, 16]
+    assert "two seeds" in yardstick_table([single])["note"][0]
+    assert find_grids([grid.points[0]]) == []
 
 
 def test_without_frechet_distances_the_loss_alone_decides(tmp_path: Path) -> None:
@@ -251,7 +253,7 @@ def test_without_frechet_distances_the_loss_alone_decides(tmp_path: Path) -> Non
         for seed in (0, 1):
             config = resolve("fixed", "digits", init_dim=size, seed=seed, epochs=1, fid_features="none")
             make(tmp_path, config, recon_loss=loss, kl=seed, active_units=2, dims_passive=2)
-    (row,) = yardsticks(grids(found(tmp_path))).to_dict("records")
+    (row,) = yardstick_table(find_grids(found(tmp_path))).to_dict("records")
     assert (row["yardstick"], row["size_by_fid_gen"]) == (8, None)
     (figure,) = draw_yardsticks(found(tmp_path)).figures.values()
     assert len(figure.axes) == 2
@@ -278,7 +280,7 @@ def _is_text(artist: Any) -> bool:
     return hasattr(artist, "get_fontsize") and bool(artist.get_text())
 
 
-def test_a_grid_that_is_missing_is_said_with_its_command(tmp_path: Path) -> None:
+def test_a_missing_grid_is_reported_with_its_command(tmp_path: Path) -> None:
     for patience in (2, 5):
         config = resolve("adaptive", "digits", epochs=10, init_dim=24, patience=patience, seed=7)
         make(tmp_path, config, stop=4, size=8)
@@ -290,7 +292,7 @@ def test_a_grid_that_is_missing_is_said_with_its_command(tmp_path: Path) -> None
     assert draw_yardsticks(found(tmp_path)).missing == [line]
 
 
-def test_show_plot_and_report_tell_it(results: Path, tmp_path: Path, cli: Cli) -> None:
+def test_show_plot_and_report_hold_it(results: Path, tmp_path: Path, cli: Cli) -> None:
     shown = cli("show", results).stdout
     assert "Yardsticks" in shown
     assert "size_by_fid_gen" in shown
@@ -300,8 +302,8 @@ def test_show_plot_and_report_tell_it(results: Path, tmp_path: Path, cli: Cli) -
     written = {path.name for path in plot_results(results, tmp_path / "out", "png")[0]}
     assert {"yardstick.csv", "yardstick.md", "methods.csv", "methods.md"} <= written
     assert "yardstick-digits-beta-2.0-epochs-10.png" in written
-    told = (tmp_path / "out" / "tables" / "yardstick.csv").read_text().splitlines()
-    assert told[1] == 'digits,"beta 2.0, epochs 10",classifier,4 8 16,3 3 3,8,8,8,4,'
+    lines = (tmp_path / "out" / "tables" / "yardstick.csv").read_text().splitlines()
+    assert lines[1] == 'digits,"beta 2.0, epochs 10",classifier,4 8 16,3 3 3,8,8,8,4,'
     write_report(results, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "<h3>The yardstick: the smallest size" in page
@@ -309,18 +311,18 @@ def test_show_plot_and_report_tell_it(results: Path, tmp_path: Path, cli: Cli) -
     assert "smallest size as good as the best (red)" in page
 
 
-def test_variants_go_by_what_they_do_not_share(results: Path) -> None:
-    (group,) = variants(found(results))
-    told = {"rule paper": (9, 11, 7), "rule paper, patience 2, fid_features none, metrics_every 2": (8,)}
-    assert {name: one.sizes for name, one in group.items()} == told
-    table = variants_table(found(results)).set_index("variant")
+def test_series_of_an_ablation_are_named_by_what_they_do_not_share(results: Path) -> None:
+    (group,) = find_ablations(found(results))
+    sizes = {"rule paper": (9, 11, 7), "rule paper, patience 2, fid_features none, metrics_every 2": (8,)}
+    assert {name: series.sizes for name, series in group.items()} == sizes
+    table = ablation_table(found(results)).set_index("variant")
     assert list(table["sizes"]) == ["9 11 (7)", "8"]
     assert list(table["stop_epochs"]) == ["6 8 -", "4"]
 
 
-def test_a_variants_figure_marks_what_was_found_and_what_was_reached(results: Path) -> None:
+def test_the_figure_of_an_ablation_marks_what_was_found_and_what_was_reached(results: Path) -> None:
     with print_style():
-        (figure,) = draw_variants(found(results)).figures.values()
+        (figure,) = draw_ablations(found(results)).figures.values()
         marks = [(line.get_xdata()[0], line.get_fillstyle()) for line in figure.axes[0].lines]  # type: ignore[index]
     assert marks == [(9, "full"), (11, "full"), (7, "none"), (8, "full")]
-    assert not draw_variants([one for one in found(results) if one.config.kind == "fixed"]).figures
+    assert not draw_ablations([series for series in found(results) if series.config.kind == "fixed"]).figures

@@ -1,1 +1,1 @@
-"""What finished runs say: series over seeds, grid searches, comparisons, tables."""
+"""Finished runs compared: series over seeds, grid searches, ablations, methods, tables."""

@@ -1,52 +1,51 @@
-"""Adaptive runs on the same data from the same size that are set otherwise: what each difference changes."""
+"""Ablations: adaptive runs on the same data from the same size, and what each difference in settings changes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import pandas as pd
 
-from aldvae.analysis.series import Series, words
+from aldvae.analysis.series import GroupKey, Series, differences
 from aldvae.analysis.statistics import mean
+from aldvae.metrics.table import HEADLINE
 
-_METRICS = ("recon_loss", "kl", "silhouette", "fid_recon", "fid_gen", "active_units")
 
+def find_ablations(all_series: Iterable[Series]) -> list[dict[str, Series]]:
+    """Group the series that find a size by data and initial size; groups of one are left out.
 
-def variants(series: Iterable[Series]) -> list[dict[str, Series]]:
-    """Group the adaptive series by dataset and initial size; leave out groups of one.
-
-    In a group, each goes by its rule and by the settings that not all of the group share.
+    In a group, the name of a series is its rule and the settings that not all of the group share.
     """
-    groups: dict[Any, list[Series]] = {}
-    for one in series:
-        if one.config.kind == "adaptive" and one.config.stop:
-            groups.setdefault((one.config.dataset, one.config.source, one.config.init_dim), []).append(one)
+    groups: dict[GroupKey, list[Series]] = {}
+    for series in all_series:
+        if series.finds_size:
+            key = (series.config.dataset, series.config.source, series.config.init_dim)
+            groups.setdefault(key, []).append(series)
     return [_named(group) for group in groups.values() if len(group) > 1]
 
 
 def _named(group: Sequence[Series]) -> dict[str, Series]:
-    told = [words(one.config) for one in group]
-    shared = set(told[0]).intersection(*told)
+    settings = [differences(series.config) for series in group]
+    shared = set(settings[0]).intersection(*settings)
     parts = [
-        [f"rule {one.config.rule}", *(word for word in mine if word not in shared)]
-        for one, mine in zip(group, told, strict=True)
+        [f"rule {series.config.rule}", *(setting for setting in own if setting not in shared)]
+        for series, own in zip(group, settings, strict=True)
     ]
-    # Those that differ least from what all share come first.
+    # Fewest differences first.
     order = sorted(range(len(group)), key=lambda n: (len(parts[n]), parts[n]))
     return {", ".join(parts[n]): group[n] for n in order}
 
 
-def variants_table(series: Iterable[Series]) -> pd.DataFrame:
-    """Return a row for each variant: sizes found (in brackets: reached, not found), epochs of the stop, final metrics.
+def ablation_table(all_series: Iterable[Series]) -> pd.DataFrame:
+    """Return a row for each series of each ablation: final sizes, epochs of the stop, final metrics.
 
-    Final metrics are means over seeds.
+    Sizes are in brackets where the rule did not stop. Metrics are means over seeds.
     """
     rows = []
-    for group in variants(series):
-        for name, one in group.items():
-            stops = ["-" if epoch is None else str(epoch) for epoch in one.stops]
-            row = {"dataset": one.config.dataset, "init_dim": one.config.init_dim, "variant": name, "sizes": one.told}
-            row |= {"stop_epochs": " ".join(stops)}
-            rows.append(row | {metric: mean(one.final(metric)) for metric in _METRICS})
+    for group in find_ablations(all_series):
+        for name, series in group.items():
+            row: dict[str, object] = {"dataset": series.config.dataset, "init_dim": series.config.init_dim}
+            row |= {"variant": name, "sizes": series.sizes_text}
+            row["stop_epochs"] = " ".join("-" if epoch is None else str(epoch) for epoch in series.stop_epochs)
+            rows.append(row | {metric: mean(series.final(metric)) for metric in HEADLINE})
     return pd.DataFrame(rows)

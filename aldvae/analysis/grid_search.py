@@ -1,4 +1,4 @@
-"""Grid searches among the runs: models of several fixed sizes under the same settings."""
+"""Grid searches among the runs, and the yardstick that each gives: the smallest size as good as the best."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
 from statistics import fmean, variance
-from typing import Any
 
 import pandas as pd
 
-from aldvae.analysis.series import Series, model_key, variant
+from aldvae.analysis.series import GroupKey, Series, describe, model_key
 from aldvae.config.run_config import MEASUREMENT, RunConfig
+from aldvae.metrics.table import FRECHET, LOSS
 from aldvae.runs.results import Result
 
-# What is measured changes no model. Of it, only what is behind the Fréchet distances changes what a grid answers.
-_MEASURED = ("clusters", *MEASUREMENT)
-_UNSEEN = tuple(name for name in _MEASURED if not name.startswith("fid_"))
+# Settings of metrics change no model. Of these, only those of the Fréchet distances change the answer of a grid.
+_METRIC_SETTINGS = ("clusters", *MEASUREMENT)
+_WITHOUT_EFFECT = tuple(name for name in _METRIC_SETTINGS if not name.startswith("fid_"))
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Models of two fixed sizes or more, smallest first, each with some seeds; all else that matters is equal."""
+    """A grid search: models of at least two fixed sizes, smallest first, with equal settings and one or more seeds."""
 
     points: tuple[Series, ...]
 
     @property
     def config(self) -> RunConfig:
-        """The settings of the first run; those that do not matter may differ in others."""
+        """The settings of the first run; others may differ in settings that change no answer."""
         return self.points[0].config
 
     @property
     def settings(self) -> str:
-        """What is set otherwise than the protocol says, in words."""
-        return variant(self.config, _UNSEEN)
+        """The settings that differ from the dataset's preset, as text."""
+        return describe(self.config, _WITHOUT_EFFECT)
 
     @property
     def sizes(self) -> list[int]:
@@ -43,44 +43,44 @@ class Grid:
 
     @cached_property
     def values(self) -> dict[str, dict[int, list[float]]]:
-        """Values after the last epoch by metric, size and seed.
+        """The final values by metric and size, one for each seed.
 
-        ``loss`` is `recon_loss` + `beta` * `kl`, in nats per sample: with `beta` 1 the negative ELBO. ``fid_recon``
-        and ``fid_gen`` are left out where they were not measured.
+        ``loss`` is `recon_loss` + `beta` * `kl`, in nats per sample: with `beta` 1 the negative ELBO. Fréchet distances
+        that were not measured are absent.
         """
-        distances = {name: self._final(name) for name in ("fid_recon", "fid_gen")}
+        distances = {name: self._final(name) for name in FRECHET}
         recon_loss, kl = self._final("recon_loss"), self._final("kl")
         loss = {
             size: [r + self.config.beta * k for r, k in zip(recon_loss[size], kl[size], strict=True)]
             for size in self.sizes
         }
-        return {"loss": loss} | {name: values for name, values in distances.items() if all(values.values())}
+        return {LOSS.name: loss} | {name: values for name, values in distances.items() if all(values.values())}
 
     def _final(self, name: str) -> dict[int, list[float]]:
         return {point.config.init_dim: point.final(name) for point in self.points}
 
-    def fits(self, one: Series) -> bool:
-        """Whether `one` are adaptive runs that look for the size of these models, trained for as many epochs."""
-        wanted = model_key(self.config, *_MEASURED)
-        return one.config.kind == "adaptive" and one.config.stop and model_key(one.config, *_MEASURED) == wanted
+    def answers_for(self, series: Series) -> bool:
+        """Return whether `series` looks for the size of these models: adaptive runs that train alike and as long."""
+        models, wanted = (model_key(config, *_METRIC_SETTINGS) for config in (self.config, series.config))
+        return series.finds_size and models == wanted
 
 
-def grids(series: Iterable[Series]) -> list[Grid]:
-    """Return the grid searches among `series`, in the order they come.
+def find_grids(all_series: Iterable[Series]) -> list[Grid]:
+    """Return the grid searches among the series, in the order in which they come.
 
     Runs of one grid may differ in settings of metrics that change neither the models nor their Fréchet distances
-    (`metrics_every`, those of the Silhouette score); the same model measured twice counts once. A size with less than
-    half the seeds of that with the most, or a single one where others have more, is left out: it is a model trained to
-    match a size found, or a grid that is not yet finished.
+    (`metrics_every`, those of the Silhouette score); the same model measured twice counts once. A size is left out if
+    it has less than half as many seeds as the size with the most, or a single one where others have more: such models
+    were trained to match a size found, or belong to a grid that is not finished.
     """
-    groups: dict[Any, dict[int, dict[int, Result]]] = {}
-    for one in series:
-        if one.config.kind == "fixed":
-            sizes = groups.setdefault(model_key(one.config, *_UNSEEN), {})
-            seeds = sizes.setdefault(one.config.init_dim, {})
-            seeds.update((result.config.seed, result) for result in one.results)
-    found = [_points(sizes) for sizes in groups.values()]
-    return [Grid(points) for points in found if len(points) > 1]
+    groups: dict[GroupKey, dict[int, dict[int, Result]]] = {}
+    for series in all_series:
+        if series.config.kind == "fixed":
+            sizes = groups.setdefault(model_key(series.config, *_WITHOUT_EFFECT), {})
+            seeds = sizes.setdefault(series.config.init_dim, {})
+            seeds.update((result.config.seed, result) for result in series.results)
+    all_points = [_points(sizes) for sizes in groups.values()]
+    return [Grid(points) for points in all_points if len(points) > 1]
 
 
 def _points(sizes: dict[int, dict[int, Result]]) -> tuple[Series, ...]:
@@ -90,47 +90,47 @@ def _points(sizes: dict[int, dict[int, Result]]) -> tuple[Series, ...]:
     return tuple(Series(tuple(sizes[size][seed] for seed in sorted(sizes[size]))) for size in kept)
 
 
-CRITERIA = ("loss", "fid_recon", "fid_gen")
+CRITERIA = (LOSS.name, *FRECHET)
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """One metric by size: `means` over seeds, and the standard `errors` of these means, in the metric's unit."""
+    """One metric by size: its `means` over seeds and the standard `errors` of these means, in the metric's unit."""
 
     means: Mapping[int, float]
     errors: Mapping[int, float]
 
     @property
     def best(self) -> int:
-        """The size with the lowest mean; of several, the smallest."""
+        """The size with the lowest mean; the smallest of several."""
         return min(sorted(self.means), key=lambda size: self.means[size])
 
     @property
     def limit(self) -> float:
-        """The highest mean that is still good: one standard error of the best above it."""
+        """The highest mean that counts as good: the best mean plus its standard error."""
         return self.means[self.best] + self.errors[self.best]
 
     @property
     def good(self) -> list[int]:
-        """The sizes that are as good as the best, smallest first; never empty."""
+        """The sizes that are as good as the best, smallest first; at least one."""
         return [size for size in sorted(self.means) if self.means[size] <= self.limit]
 
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What a grid search answers: its `criteria` by metric, none where there are too few seeds for a standard error."""
+    """The answer of a grid search: a criterion for each metric; none if a size has fewer than two seeds."""
 
     criteria: Mapping[str, Criterion]
 
     @property
     def size(self) -> int | None:
-        """The smallest size that is good by every criterion; None where there is none."""
+        """The smallest size that is good by every criterion; None if there is none."""
         good = [set(criterion.good) for criterion in self.criteria.values()]
         return min(set[int].intersection(*good), default=None) if good else None
 
     @property
     def note(self) -> str:
-        """Why there is no yardstick, and where the grid ends too early to trust it; empty if all is well."""
+        """Why there is no yardstick, or why to doubt it: the grid may end too early; empty if all is well."""
         if not self.criteria:
             return "no yardstick: a standard error needs two seeds for each size"
         notes = [] if self.size else ["no yardstick: the metrics disagree"]
@@ -144,10 +144,10 @@ class Yardstick:
 
 
 def find_yardstick(values: Mapping[str, Mapping[int, Sequence[float]]]) -> Yardstick:
-    """Return the yardstick of `values`, which hold a number for each seed by metric and size.
+    """Return the yardstick of `values`: for each metric and size, a number for each seed.
 
-    All metrics have the same sizes, at least one; the number of seeds may differ. With fewer than two seeds at any
-    size there is no standard error, and no yardstick.
+    All metrics have the same sizes, at least one; the number of seeds may differ. If any size has fewer than two seeds,
+    there is no standard error and no yardstick.
     """
     if any(len(seeds) < 2 for by_size in values.values() for seeds in by_size.values()):
         return Yardstick({})
@@ -160,15 +160,16 @@ def _criterion(by_size: Mapping[int, Sequence[float]]) -> Criterion:
     return Criterion(means, errors)
 
 
-def yardsticks(grids: Iterable[Grid]) -> pd.DataFrame:
-    """Return the yardstick of each grid, and the size that each metric alone would name.
+def yardstick_table(grids: Iterable[Grid]) -> pd.DataFrame:
+    """Return a row for each grid: its yardstick, and the size that each metric alone would give.
 
-    ``seeds`` is their number for each of the ``sizes``; ``note`` says why there is no yardstick, or what to doubt.
+    ``seeds`` is the number of seeds of each of the ``sizes``; ``note`` says why there is no yardstick, or why to doubt
+    it.
     """
     rows = []
     for grid in grids:
         yardstick = find_yardstick(grid.values)
-        alone = {f"size_by_{name}": yardstick.criteria.get(name) for name in CRITERIA}
+        criteria = {name: yardstick.criteria.get(name) for name in CRITERIA}
         rows.append(
             {
                 "dataset": grid.config.dataset,
@@ -177,9 +178,9 @@ def yardsticks(grids: Iterable[Grid]) -> pd.DataFrame:
                 "sizes": " ".join(map(str, grid.sizes)),
                 "seeds": " ".join(str(len(point.seeds)) for point in grid.points),
                 "yardstick": yardstick.size,
-                **{name: criterion.good[0] if criterion else None for name, criterion in alone.items()},
+                **{f"size_by_{name}": criterion.good[0] if criterion else None for name, criterion in criteria.items()},
                 "note": yardstick.note,
             }
         )
-    # Of objects, so that a size stays a whole number beside one that is not there.
+    # Objects keep a size an integer in a column where another size is missing.
     return pd.DataFrame(rows, dtype=object)

@@ -1,4 +1,4 @@
-"""Runs that belong together: the same but for their seed, and sizes and rules compared under the same settings."""
+"""Series of runs that differ in their seed alone, and how series are compared: by settings, size and cost."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from aldvae.config.presets import PROTOCOLS
 from aldvae.config.run_config import COMPRESSION, RunConfig
 from aldvae.runs.results import Result
 
-# What a figure or table shows by itself, and so does not belong to a variant.
+# Settings that every figure and table shows anyway, and so are no part of a description.
 _SHOWN = {"kind", "dataset", "source", "init_dim", "seed", "stop", "rule"}
+# Options that a sweep lists or sets itself.
+_SWEPT = ("seed", "seeds", "init-dim", "dims")
+
+GroupKey = tuple[object, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Finished runs that differ in their seed alone, in the order of their seeds."""
+    """Finished runs that differ in their seed alone, sorted by seed."""
 
     results: tuple[Result, ...]
 
@@ -31,144 +35,165 @@ class Series:
         return self.results[0].config
 
     @property
+    def finds_size(self) -> bool:
+        """Whether the runs are adaptive and end with the size at which their rule stopped."""
+        return self.config.kind == "adaptive" and self.config.stop
+
+    @property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds."""
+        """The seed of each run."""
         return tuple(result.config.seed for result in self.results)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
-        """The final size of each run."""
-        return tuple(summary(result)["latent_dim"] for result in self.results)
-
-    @property
-    def found(self) -> list[int]:
-        """The final sizes of the runs whose rule stopped."""
-        return [size for size, stop in zip(self.sizes, self.stops, strict=True) if stop is not None]
+        """The final latent size of each run."""
+        return tuple(result.answer["latent_dim"] for result in self.results)
 
     @cached_property
-    def stops(self) -> tuple[int | None, ...]:
-        """The epoch at which the rule stopped in each run, or would have; None where it did not."""
-        return tuple(summary(result)["stop_epoch"] for result in self.results)
+    def stop_epochs(self) -> tuple[int | None, ...]:
+        """The epoch at which the rule of each run stopped, or would have with ``--no-stop``; None if it did not."""
+        return tuple(result.answer["stop_epoch"] for result in self.results)
 
     @property
-    def told(self) -> str:
-        """The final sizes as text; in brackets where the rule did not stop."""
-        return told_sizes(self.sizes, [stop is not None for stop in self.stops])
+    def stopped(self) -> tuple[bool, ...]:
+        """Whether the rule of each run stopped: its final size was found, not merely reached."""
+        return tuple(epoch is not None for epoch in self.stop_epochs)
+
+    @property
+    def sizes_found(self) -> list[int]:
+        """The final sizes of the runs whose rule stopped."""
+        return [size for size, stopped in zip(self.sizes, self.stopped, strict=True) if stopped]
+
+    @property
+    def epochs_found(self) -> list[int]:
+        """The epochs at which the rules stopped, of the runs in which they did."""
+        return [epoch for epoch in self.stop_epochs if epoch is not None]
+
+    @property
+    def sizes_text(self) -> str:
+        """The final sizes as text, in brackets where the rule did not stop."""
+        return format_sizes(self.sizes, self.stopped)
 
     def column(self, name: str) -> pd.DataFrame:
-        """Return a column of ``metrics.csv``: a row per epoch, a column per seed."""
-        return pd.DataFrame({seed: frame[name] for seed, frame in self._frames.items()})
+        """Return a column of ``metrics.csv`` with a row per epoch and a column per seed."""
+        return pd.DataFrame({seed: metrics[name] for seed, metrics in self._metrics.items()})
 
     @cached_property
-    def _frames(self) -> dict[int, pd.DataFrame]:
-        return {r.config.seed: pd.read_csv(r.path / "metrics.csv", index_col="epoch") for r in self.results}
+    def _metrics(self) -> dict[int, pd.DataFrame]:
+        return {result.config.seed: result.metrics.set_index("epoch") for result in self.results}
 
     def final(self, name: str) -> list[float]:
-        """Return the last value of a metric in each run that has it."""
-        values = [summary(result)["final"].get(name) for result in self.results]
-        return [float(value) for value in values if value is not None]
+        """Return the final value of a metric for each run that measured it."""
+        values = [result.answer["final"].get(name) for result in self.results]
+        return [float(value) for value in values if isinstance(value, int | float)]
 
 
-def summary(result: Result) -> dict[str, Any]:
-    """Return the summary of a finished run."""
-    assert result.summary is not None
-    return result.summary
-
-
-def told_sizes(sizes: Sequence[int], found: Sequence[bool]) -> str:
-    """Return sizes as text; in brackets those that were reached, not `found`."""
+def format_sizes(sizes: Sequence[int], found: Sequence[bool]) -> str:
+    """Return sizes as text with spaces between them, in brackets those that were reached but not `found`."""
     return " ".join(str(size) if ok else f"({size})" for size, ok in zip(sizes, found, strict=True))
 
 
-def series(results: Iterable[Result]) -> tuple[list[Series], list[str]]:
-    """Group the finished runs among `results` by everything but their seed, in the order they come.
+def group_by_seed(results: Iterable[Result]) -> tuple[list[Series], list[str]]:
+    """Group the finished runs by all settings except the seed, in the order in which they come.
 
-    Also returns a line for each thing left out: unfinished runs, a second copy of a run, runs with damaged tables.
+    Also returns a line for each thing left out: unfinished runs, second copies of a run, runs with a damaged table.
     """
-    groups: dict[Any, list[Result]] = {}
+    groups: dict[GroupKey, list[Result]] = {}
     left_out, seen, unfinished = list[str](), set[RunConfig](), 0
     for result in results:
         if result.summary is None:
             unfinished += 1
         elif result.config in seen:
             left_out.append(f"{result.path} is left out: it is a copy of a run that lies elsewhere here")
-        elif not _whole(result):
+        elif not result.is_complete:
             left_out.append(f"{result.path} is left out: its metrics.csv is damaged; delete it to have it done again")
         else:
             seen.add(result.config)
-            groups.setdefault(key(result.config, "seed"), []).append(result)
+            groups.setdefault(group_key(result.config, "seed"), []).append(result)
     if unfinished:
-        left_out.append(f"{unfinished} unfinished runs are left out; the command that began them goes on")
+        left_out.append(f"{unfinished} unfinished runs are left out; the command that started them resumes them")
     return [Series(tuple(sorted(group, key=lambda r: r.config.seed))) for group in groups.values()], left_out
 
 
-def _whole(result: Result) -> bool:
-    try:
-        epochs = pd.read_csv(result.path / "metrics.csv", usecols=["epoch"], encoding_errors="replace")["epoch"]
-        return len(epochs) == int(summary(result)["epochs"])
-    except (OSError, ValueError):
-        return False
-
-
-def key(config: RunConfig, *without: str) -> tuple[Any, ...]:
-    """Return all settings of `config` but those named, to compare runs by."""
+def group_key(config: RunConfig, *without: str) -> GroupKey:
+    """Return all settings of `config` except those named: runs with equal keys belong to one group."""
     return tuple(value for name, value in asdict(config).items() if name not in without)
 
 
-def variant(config: RunConfig, without: Collection[str] = ()) -> str:
-    """Return what `config` sets otherwise than its dataset's protocol, in words; empty if nothing.
+def describe(config: RunConfig, without: Collection[str] = ()) -> str:
+    """Return the `differences` of `config` as one text, such as ``beta 4.0, epochs 40``; empty if there are none."""
+    return ", ".join(differences(config, without))
 
-    Settings named in `without` are left out, so that runs that differ in them can be compared.
+
+def differences(config: RunConfig, without: Collection[str] = ()) -> list[str]:
+    """Return the settings in which `config` differs from the preset of its dataset, such as ``beta 4.0``.
+
+    Settings named in `without` are left out, so that runs that differ in them get the same description.
     """
-    return ", ".join(words(config, without))
-
-
-def words(config: RunConfig, without: Collection[str] = ()) -> list[str]:
-    """Return the parts of `variant`, one for each setting."""
-    known = PROTOCOLS.get(config.dataset) if config.source is None else None
-    told = [] if config.source is None else [f"data {config.source[:6]}"]
-    own = rule_defaults(config.rule)
+    preset = PROTOCOLS.get(config.dataset) if config.source is None else None
+    defaults = rule_defaults(config.rule)
+    found = [] if config.source is None else [f"data {config.source[:6]}"]
     for field in fields(RunConfig):
-        value, usual = getattr(config, field.name), getattr(known, field.name, field.default)
-        if field.name not in _SHOWN and field.name not in without and value != own.get(field.name, usual):
-            told.append(f"{field.name} {value}")
-    return told
+        value, default = getattr(config, field.name), getattr(preset, field.name, field.default)
+        hidden = field.name in _SHOWN or field.name in without
+        if not hidden and value != defaults.get(field.name, default):
+            found.append(f"{field.name} {value}")
+    return found
 
 
-def first_start(series: Iterable[Series]) -> list[Series]:
-    """Return, of the series that differ in their initial size alone, the one that starts largest."""
-    largest: dict[Any, Series] = {}
-    for one in series:
-        same = key(one.config, "seed", "init_dim")
-        if same not in largest or one.config.init_dim > largest[same].config.init_dim:
-            largest[same] = one
+def largest_start(all_series: Iterable[Series]) -> list[Series]:
+    """Return, among series that differ in their initial size alone, the one with the largest."""
+    largest: dict[GroupKey, Series] = {}
+    for series in all_series:
+        key = group_key(series.config, "seed", "init_dim")
+        if key not in largest or series.config.init_dim > largest[key].config.init_dim:
+            largest[key] = series
     return list(largest.values())
 
 
-def fixed(config: RunConfig, size: int) -> RunConfig:
+def fixed_size_config(config: RunConfig, size: int) -> RunConfig:
     """Return the settings of the model of fixed `size` that an adaptive run is compared with."""
-    usual: dict[str, Any] = {field.name: field.default for field in fields(RunConfig) if field.name in COMPRESSION}
-    return replace(config, kind="fixed", init_dim=size, **usual)
+    defaults: dict[str, Any] = {field.name: field.default for field in fields(RunConfig) if field.name in COMPRESSION}
+    return replace(config, kind="fixed", init_dim=size, **defaults)
 
 
-def model_key(config: RunConfig, *without: str) -> tuple[Any, ...]:
-    """Return what a run shares with the models of fixed size it is compared with, but for the settings named."""
-    return key(fixed(config, config.init_dim), "seed", "init_dim", *without)
+def matching_configs(series: Series) -> list[RunConfig]:
+    """Return, for each run of `series`, the settings of the model that has its final size from the start."""
+    return [fixed_size_config(run.config, size) for run, size in zip(series.results, series.sizes, strict=True)]
 
 
-def spent(series: Sequence[Series], until_stop: bool = False) -> dict[str, float | None]:
-    """Return the epochs, seconds (training and metrics) and images one seed spends on all of `series`.
+def pair_with_fixed(series: Series, all_series: Iterable[Series]) -> tuple[Series, Series] | None:
+    """Return the runs of `series` whose matching models are among `all_series`, and these models.
 
-    These are means over seeds, summed. With `until_stop`, runs count up to the epoch at which their rule stopped; one
-    that did not stop counts whole.
+    Both have the same seeds; None if there are no such models.
+    """
+    fixed = {run.config: run for other in all_series for run in other.results if run.config.kind == "fixed"}
+    runs = zip(series.results, matching_configs(series), strict=True)
+    pairs = [(run, fixed[config]) for run, config in runs if config in fixed]
+    if not pairs:
+        return None
+    adaptive, matching = zip(*pairs, strict=True)
+    return Series(adaptive), Series(matching)
+
+
+def model_key(config: RunConfig, *without: str) -> GroupKey:
+    """Return the settings that a run shares with the fixed-size models it is compared with, except those named."""
+    return group_key(fixed_size_config(config, config.init_dim), "seed", "init_dim", *without)
+
+
+def cost(all_series: Sequence[Series], until_stop: bool = False) -> dict[str, float | None]:
+    """Return the epochs, seconds (training and metrics) and images that one seed of all these series takes together.
+
+    Each series counts with its mean over seeds. With `until_stop`, runs count up to the epoch at which their rule
+    stopped; a run that did not stop counts whole. `images` is None for runs that did not record their sample count.
     """
     epochs, seconds = 0.0, 0.0
-    for one in series:
-        whole = [summary(result)["epochs"] for result in one.results]
-        ends = [stop if until_stop and stop else end for stop, end in zip(one.stops, whole, strict=True)]
+    for series in all_series:
+        last = [result.answer["epochs"] for result in series.results]
+        ends = [stop if until_stop and stop else end for stop, end in zip(series.stop_epochs, last, strict=True)]
         epochs += fmean(ends)
-        seconds += fmean(result.seconds_until(end) for result, end in zip(one.results, ends, strict=True))
-    samples = summary(series[0].results[0]).get("train_samples")
+        seconds += fmean(result.seconds_until(end) for result, end in zip(series.results, ends, strict=True))
+    samples = all_series[0].results[0].answer.get("train_samples")
     return {
         "epochs": round(epochs, 4),
         "seconds": round(seconds, 1),
@@ -176,12 +201,8 @@ def spent(series: Sequence[Series], until_stop: bool = False) -> dict[str, float
     }
 
 
-# What a sweep lists, or decides itself.
-_SWEPT = ("seed", "seeds", "init-dim", "dims")
-
-
 def sweep_command(config: RunConfig, kind: str, seeds: Sequence[int]) -> str:
-    """Return the command of a sweep of `kind` over `seeds`, and the paper's sizes, with the settings of a run."""
-    words = " ".join(config.command.split(" ")[2:])
-    options = [pair for pair in words.split(" --") if pair.removeprefix("--").split(" ")[0] not in _SWEPT]
+    """Return the command of a sweep of `kind` with the settings of `config`, over `seeds` and the preset's sizes."""
+    arguments = " ".join(config.command.split(" ")[2:])
+    options = [pair for pair in arguments.split(" --") if pair.removeprefix("--").split(" ")[0] not in _SWEPT]
     return f"aldvae {kind} {' --'.join(options)} --seeds {','.join(map(str, seeds))}"

@@ -1,4 +1,4 @@
-"""Mean and standard deviation as tables show them."""
+"""Mean and standard deviation, rounded as tables show them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from statistics import fmean, stdev
 
 
 def mean(values: Sequence[float]) -> float | None:
-    """Return the mean, to four decimals; None of nothing."""
+    """Return the mean to four decimals; None if there are no values."""
     return round(fmean(values), 4) if values else None
 
 
 def deviation(values: Sequence[float]) -> float | None:
-    """Return the standard deviation of a sample, to four decimals; None of fewer than two values."""
+    """Return the sample standard deviation to four decimals; None for fewer than two values."""
     return round(stdev(values), 4) if len(values) > 1 else None

@@ -1,82 +1,77 @@
-"""The paper's numbers beside ours: sizes found, adaptive against fixed models, and what the answer cost."""
+"""The paper's numbers beside ours: sizes found, adaptive against fixed models, and the cost of the answer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import pandas as pd
 
-from aldvae.analysis.ablation import variants_table
-from aldvae.analysis.comparison import methods
-from aldvae.analysis.grid_search import grids, yardsticks
-from aldvae.analysis.series import Series, fixed, key, model_key, spent, variant
+from aldvae.analysis.ablation import ablation_table
+from aldvae.analysis.comparison import comparison_table
+from aldvae.analysis.grid_search import find_grids, yardstick_table
+from aldvae.analysis.series import GroupKey, Series, cost, describe, group_key, model_key, pair_with_fixed
 from aldvae.analysis.statistics import deviation, mean
 from aldvae.config.presets import PROTOCOLS
+from aldvae.metrics.table import FRECHET, HEADLINE
 from aldvae.utils.files import write_atomically
 
-# Section 5.2 and 5.1 of the paper: deviation of the size over five seeds, epochs until it is found.
+# Sections 5.2 and 5.1 of the paper: deviation of the size over five seeds, epochs until it is found.
 PAPER = {
     "mnist": {"deviation": 3, "epochs": 50},
     "fashionmnist": {"deviation": 2, "epochs": 100},
     "eurosat": {"deviation": 6, "epochs": 50},
     "sprites": {"deviation": 7, "epochs": 50},
 }
-METRICS = ("recon_loss", "kl", "silhouette", "fid_recon", "fid_gen", "active_units")
 
 
-def make_tables(series: Sequence[Series]) -> dict[str, pd.DataFrame]:
-    """Return the tables by name; one for which there are no runs is empty."""
+def make_tables(all_series: Sequence[Series]) -> dict[str, pd.DataFrame]:
+    """Return the tables by file name; a table is empty if there are no runs for it."""
     return {
-        "sizes": sizes(series),
-        "initial_sizes": initial_sizes(series),
-        "adaptive_and_fixed": adaptive_and_fixed(series),
-        "cost": cost(series),
-        "yardstick": yardsticks(grids(series)),
-        "methods": methods(series),
-        "variants": variants_table(series),
+        "sizes": sizes_table(all_series),
+        "initial_sizes": initial_sizes_table(all_series),
+        "adaptive_and_fixed": adaptive_and_fixed_table(all_series),
+        "cost": cost_table(all_series),
+        "yardstick": yardstick_table(find_grids(all_series)),
+        "methods": comparison_table(all_series),
+        "variants": ablation_table(all_series),
     }
 
 
-def sizes(series: Sequence[Series]) -> pd.DataFrame:
-    """Return sizes found by dataset, rule, initial size and seed, with mean and deviation (section 5.2).
+def sizes_table(all_series: Sequence[Series]) -> pd.DataFrame:
+    """Return the sizes found by dataset, rule, initial size and seed, with mean and deviation (section 5.2).
 
     A size in brackets was reached by a run whose rule did not stop; means and deviations are over the others.
     """
-    rows = []
-    for one in series:
-        if one.config.kind != "adaptive" or not one.config.stop:
-            continue
-        told = PAPER.get(one.config.dataset, {})
-        stops = [epoch for epoch in one.stops if epoch is not None]
-        rows.append(
-            {
-                **_names(one),
-                "init_dim": one.config.init_dim,
-                "seeds": " ".join(map(str, one.seeds)),
-                "sizes": one.told,
-                "size_mean": mean(one.found),
-                "size_deviation": deviation(one.found),
-                "paper_size_deviation": told.get("deviation"),
-                "stopped": len(stops),
-                "stop_epoch_mean": mean(stops),
-                "paper_stop_epoch": told.get("epochs"),
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame([_sizes_row(series) for series in all_series if series.finds_size])
 
 
-def initial_sizes(series: Sequence[Series]) -> pd.DataFrame:
-    """Return how far the mean sizes found from different initial sizes lie apart (section 5.2: 1 to 2)."""
-    groups: dict[Any, list[Series]] = {}
-    for one in series:
-        if one.config.kind == "adaptive" and one.config.stop and one.found:
-            groups.setdefault(key(one.config, "seed", "init_dim"), []).append(one)
+def _sizes_row(series: Series) -> dict[str, object]:
+    paper = PAPER.get(series.config.dataset, {})
+    return {
+        **_names(series),
+        "init_dim": series.config.init_dim,
+        "seeds": " ".join(map(str, series.seeds)),
+        "sizes": series.sizes_text,
+        "size_mean": mean(series.sizes_found),
+        "size_deviation": deviation(series.sizes_found),
+        "paper_size_deviation": paper.get("deviation"),
+        "stopped": len(series.epochs_found),
+        "stop_epoch_mean": mean(series.epochs_found),
+        "paper_stop_epoch": paper.get("epochs"),
+    }
+
+
+def initial_sizes_table(all_series: Sequence[Series]) -> pd.DataFrame:
+    """Return how far apart the mean sizes found from different initial sizes are (section 5.2: 1 to 2)."""
+    groups: dict[GroupKey, list[Series]] = {}
+    for series in all_series:
+        if series.finds_size and series.sizes_found:
+            groups.setdefault(group_key(series.config, "seed", "init_dim"), []).append(series)
     rows = []
     for group in groups.values():
-        means = {one.config.init_dim: fmean(one.found) for one in group}
+        means = {series.config.init_dim: fmean(series.sizes_found) for series in group}
         if len(means) > 1:
             starts = sorted(means, reverse=True)
             row = {**_names(group[0]), "init_dims": " ".join(map(str, starts))}
@@ -85,94 +80,92 @@ def initial_sizes(series: Sequence[Series]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def adaptive_and_fixed(series: Sequence[Series]) -> pd.DataFrame:
-    """Return final metrics of adaptive runs and of models whose size was the found one from the start (section 5.1)."""
-    there = {result.config: result for one in series for result in one.results if one.config.kind == "fixed"}
-    rows = []
-    for one in series:
-        if one.config.kind != "adaptive" or not one.config.stop:
-            continue
-        pairs = [(r, there.get(fixed(r.config, size))) for r, size in zip(one.results, one.sizes, strict=True)]
-        matched = [(ours, theirs) for ours, theirs in pairs if theirs is not None]
-        if not matched:
-            continue
-        ours, theirs = (Series(tuple(side)) for side in zip(*matched, strict=True))
-        for metric in METRICS:
-            rows.append(
-                {
-                    **_names(one),
-                    "init_dim": one.config.init_dim,
-                    "seeds": len(matched),
-                    "metric": metric + (f" ({one.config.fid_features})" if metric.startswith("fid_") else ""),
-                    "adaptive": mean(ours.final(metric)),
-                    "adaptive_deviation": deviation(ours.final(metric)),
-                    "fixed": mean(theirs.final(metric)),
-                    "fixed_deviation": deviation(theirs.final(metric)),
-                }
-            )
-    return pd.DataFrame(rows)
+def adaptive_and_fixed_table(all_series: Sequence[Series]) -> pd.DataFrame:
+    """Return final metrics of adaptive runs, and of models that had the size found from the start (section 5.1)."""
+    pairs = ((series, pair_with_fixed(series, all_series)) for series in all_series if series.finds_size)
+    return pd.DataFrame([row for series, pair in pairs if pair for row in _metric_rows(series, *pair)])
 
 
-def cost(series: Sequence[Series]) -> pd.DataFrame:
+def _metric_rows(series: Series, adaptive: Series, fixed: Series) -> list[dict[str, object]]:
+    return [
+        {
+            **_names(series),
+            "init_dim": series.config.init_dim,
+            "seeds": len(adaptive.seeds),
+            "metric": metric + (f" ({series.config.fid_features})" if metric in FRECHET else ""),
+            "adaptive": mean(adaptive.final(metric)),
+            "adaptive_deviation": deviation(adaptive.final(metric)),
+            "fixed": mean(fixed.final(metric)),
+            "fixed_deviation": deviation(fixed.final(metric)),
+        }
+        for metric in HEADLINE
+    ]
+
+
+def cost_table(all_series: Sequence[Series]) -> pd.DataFrame:
     """Return epochs, seconds and images of a grid search and of an adaptive run, for one seed (means over seeds).
 
-    A whole adaptive run leaves a trained model as each point of the grid does; its size is known at `found`.
+    A whole adaptive run is counted, since it leaves a trained model as each size of the grid does; `epochs_found` is
+    when its size was known.
     """
-    rows = []
-    for one in series:
-        if one.config.kind != "adaptive" or not one.config.stop:
-            continue
-        grid = _grid(one, series)
-        ours = spent([one])
-        row = {
-            **_names(one),
-            "init_dim": one.config.init_dim,
-            "grid_sizes": " ".join(str(s.config.init_dim) for s in grid),
-        }
-        stops = [epoch for epoch in one.stops if epoch is not None]
-        row |= {f"{name}_adaptive": value for name, value in ours.items()} | {"epochs_found": mean(stops)}
-        if grid:
-            theirs = spent(grid)
-            row |= {f"{name}_grid": value for name, value in theirs.items()}
-            row |= {f"{name}_ratio": _ratio(theirs[name], ours[name]) for name in ours}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame([_cost_row(series, all_series) for series in all_series if series.finds_size])
 
 
-def _grid(one: Series, series: Sequence[Series]) -> list[Series]:
-    """Return the grid search `one` replaces: the protocol's sizes if all are there, else those with all its seeds."""
-    wanted = model_key(one.config)
-    like = [other for other in series if other.config.kind == "fixed" and model_key(other.config) == wanted]
-    known = PROTOCOLS.get(one.config.dataset)
-    usual = [other for other in like if known is not None and other.config.init_dim in known.grid]
-    if known is not None and len(usual) == len(known.grid):
-        return usual
-    return [other for other in like if set(one.seeds) <= set(other.seeds)]
+def _cost_row(series: Series, all_series: Sequence[Series]) -> dict[str, object]:
+    grid, adaptive = _replaced_grid(series, all_series), cost([series])
+    sizes = " ".join(str(point.config.init_dim) for point in grid)
+    row = {**_names(series), "init_dim": series.config.init_dim, "grid_sizes": sizes}
+    row |= {f"{name}_adaptive": value for name, value in adaptive.items()}
+    row["epochs_found"] = mean(series.epochs_found)
+    if grid:
+        search = cost(grid)
+        row |= {f"{name}_grid": value for name, value in search.items()}
+        row |= {f"{name}_ratio": _ratio(search[name], adaptive[name]) for name in adaptive}
+    return row
 
 
-def _ratio(theirs: float | None, ours: float | None) -> float | None:
-    return round(theirs / ours, 2) if theirs and ours else None
+def _replaced_grid(series: Series, all_series: Sequence[Series]) -> list[Series]:
+    """Return the grid search that `series` replaces.
+
+    These are the sizes of the dataset's preset if all are there, or else all sizes that have the seeds of `series`.
+    """
+    key = model_key(series.config)
+    alike = [other for other in all_series if other.config.kind == "fixed" and model_key(other.config) == key]
+    preset = PROTOCOLS.get(series.config.dataset)
+    if preset is not None:
+        points = [other for other in alike if other.config.init_dim in preset.grid]
+        if len(points) == len(preset.grid):
+            return points
+    return [other for other in alike if set(series.seeds) <= set(other.seeds)]
 
 
-def _names(one: Series) -> dict[str, Any]:
-    return {"dataset": one.config.dataset, "rule": one.config.rule, "settings": variant(one.config)}
+def _ratio(search: float | None, adaptive: float | None) -> float | None:
+    return round(search / adaptive, 2) if search and adaptive else None
+
+
+def _names(series: Series) -> dict[str, object]:
+    return {"dataset": series.config.dataset, "rule": series.config.rule, "settings": describe(series.config)}
+
+
+def text_rows(table: pd.DataFrame) -> list[list[str]]:
+    """Return the cells of `table` as text."""
+    return [[format_cell(value) for value in row] for row in table.itertuples(index=False)]
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Return `table` as Markdown, empty cells for what is not there."""
-    cells = [[cell(value) for value in row] for row in table.itertuples(index=False)]
-    lines = [list(table.columns), ["---"] * len(table.columns), *cells]
+    """Return `table` as Markdown; missing values are empty cells."""
+    lines = [list(table.columns), ["---"] * len(table.columns), *text_rows(table)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def cell(value: Any) -> str:
-    """Return a value as a reader wants it; empty for what is not there."""
+def format_cell(value: object) -> str:
+    """Return a value as text, a float with six significant digits; empty if it is missing (None or NaN)."""
     if value is None or value != value:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def write_tables(tables: dict[str, pd.DataFrame], directory: Path) -> list[Path]:
+def write_tables(tables: Mapping[str, pd.DataFrame], directory: Path) -> list[Path]:
     """Write each table that has rows as CSV and as Markdown; return the paths."""
     paths = []
     for name, table in tables.items():

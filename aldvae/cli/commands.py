@@ -17,6 +17,7 @@ from aldvae.compression.rules.registry import rule_class
 from aldvae.config.execution import Execution, Schedule
 from aldvae.config.resolve import own_data, resolve
 from aldvae.config.run_config import COMPRESSION, RunConfig
+from aldvae.runs.records import Summary
 from aldvae.sweeps.jobs import JobList, numbers, sweep
 from aldvae.utils.errors import AldvaeError, ConfigError
 
@@ -72,7 +73,7 @@ def adaptive(**values: Any) -> None:
         print(f"{label:8} {outcome.path / name}")
 
 
-def _answer(config: RunConfig, summary: dict[str, Any]) -> str:
+def _answer(config: RunConfig, summary: Summary) -> str:
     size, epoch, epochs = summary["stop_latent_dim"], summary["stop_epoch"], config.epochs
     how = f"rule {config.rule}, from {config.init_dim}"
     if epoch is None:

@@ -1,1 +1,1 @@
-"""What people look at: figures, tables in a terminal, the HTML report; drawn from results, never from models."""
+"""What people look at: figures, a table in the terminal, the HTML report; made from results, never from models."""

@@ -1,22 +1,20 @@
-"""Everything about the runs under a directory as one HTML file that needs nothing else."""
+"""All runs under a directory as one HTML file without any other files or links."""
 
 from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from aldvae.analysis.series import Series, series, summary, variant
-from aldvae.analysis.tables import cell, make_tables
-from aldvae.reporting.figures.ablation import draw_variants
+from aldvae.analysis.series import Series, describe, group_by_seed
+from aldvae.analysis.tables import make_tables, text_rows
+from aldvae.reporting.figures.ablation import draw_ablations
 from aldvae.reporting.figures.grid_search import draw_yardsticks
-from aldvae.reporting.figures.latent_space import draw_latent_space, shown_models
+from aldvae.reporting.figures.latent_space import draw_latent_space, example_runs
 from aldvae.reporting.figures.paper import draw_paper, size_text
 from aldvae.reporting.figures.style import print_style
 from aldvae.runs.results import Result, read_results
@@ -24,114 +22,115 @@ from aldvae.utils.errors import ConfigError
 from aldvae.utils.files import write_atomically
 
 _CAPTIONS = {
-    "figure2": "Metrics while the latent space shrinks to its smallest size; red: where the rule would have stopped.",
-    "figure3": "The adaptive model, and a model that had the size found from the start.",
-    "figure4": "The same rule from several initial sizes; Dim is the size each ended with.",
-    "yardstick": "A grid search (mean over seeds, bars of one standard error; dashed: one above the best), the smallest"
-    " size as good as the best (red), and the sizes that each method finds (hollow: reached, not found).",
-    "variants": "What differences in settings change: the size each ends with.",
+    "figure2": "Metrics while the latent space shrinks to its smallest size; red: when the rule would have stopped.",
+    "figure3": "The adaptive model, and a model with the size found from the start.",
+    "figure4": "The same rule from several initial sizes; Dim is the final size.",
+    "yardstick": "A grid search (means over seeds; bars: standard errors; dashed: one standard error above the best),"
+    " the smallest size as good as the best (red), and the sizes that each method finds (hollow: reached, not found).",
+    "variants": "Final sizes of runs that differ in their settings.",
 }
 _TABLES = {
-    "sizes": "Sizes found by each seed, and what the paper reports; in brackets: reached without a stop",
-    "initial_sizes": "How far sizes found from different initial sizes lie apart",
-    "adaptive_and_fixed": "Final metrics: adaptive, and fixed from the start at the size found",
-    "cost": "The cost of the answer, for one seed",
+    "sizes": "Size found with each seed, and what the paper reports; in brackets: reached without a stop",
+    "initial_sizes": "Mean sizes found from different initial sizes, and their spread",
+    "adaptive_and_fixed": "Final metrics of adaptive models, and of models with the size found from the start",
+    "cost": "The cost of an adaptive run and of a grid search, for one seed",
     "yardstick": "The yardstick: the smallest size of a grid that is as good as the best, within one standard error",
-    "methods": "What each method finds, its error against the yardstick, and its cost for one seed",
-    "variants": "What differences in settings change, from the same initial size",
+    "methods": "The sizes that each method finds, their error against the yardstick, and their cost for one seed",
+    "variants": "Final sizes and metrics of runs with the same initial size that differ in their settings",
 }
-_PICTURES = {
-    "reconstructions": "Validation samples above what the model makes of them.",
+_IMAGES = {
+    "reconstructions": "Validation samples (above) and their reconstructions (below).",
     "samples": "Samples from the prior.",
-    "traversal": "A row for each latent dimension, those with the highest KL divergence first, from -2.5 to 2.5.",
+    "traversal": "Latent traversals from -2.5 to 2.5: a row for each dimension, highest KL divergence first.",
 }
 
 
 def write_report(results_dir: Path, path: Path) -> None:
-    """Write the report on all runs under `results_dir` to `path`; raises `ConfigError` where none is finished."""
-    found, left_out = series(read_results(results_dir))
-    if not found:
+    """Write the report on all runs under `results_dir` to `path`; raises `ConfigError` if no run is finished."""
+    all_series, left_out = group_by_seed(read_results(results_dir))
+    if not all_series:
         raise ConfigError("results_dir", f"{results_dir} holds no finished run; aldvae adaptive makes one")
     with print_style():
-        drawn = draw_paper(found) | draw_yardsticks(found) | draw_variants(found)
-        content = {
-            "title": f"Latent sizes: {', '.join(sorted({one.config.dataset for one in found}))}",
-            "runs": sum(len(one.results) for one in found),
-            "hardware": _hardware(found),
-            "answers": list(_answers(found)),
-            "figures": [{"image": _figure(f), "caption": _caption(name)} for name, f in drawn.figures.items()],
-            "tables": list(_tables(found)),
-            "models": [_model(result) for result in shown_models(found)],
-            "settings": [_settings(one) for one in found],
-            "missing": [*left_out, *drawn.missing],
-        }
+        content = _content(all_series, left_out)
     templates = Environment(loader=PackageLoader("aldvae.reporting"), autoescape=True, undefined=StrictUndefined)
     write_atomically(path, templates.get_template("report.html").render(content))
 
 
-def _answers(found: Sequence[Series]) -> Iterable[dict[str, str]]:
-    for one in found:
-        if one.config.kind == "adaptive" and one.config.stop:
-            stops = [epoch for epoch in one.stops if epoch is not None]
-            told = f"rule {one.config.rule}, from {one.config.init_dim}, {_runs(len(one.seeds))}"
-            told += f"; {variant(one.config)}" if variant(one.config) else ""
-            if not stops:
-                how = f"{size_text(one.sizes)} dimensions were reached in {one.config.epochs} epochs; {told}"
-                yield {"dataset": one.config.dataset, "size": "no size found", "how": how}
-                continue
-            when = f"at epoch {min(stops)}" + (f" to {max(stops)}" if len(set(stops)) > 1 else "")
-            stopped = f", {len(stops)} of {len(one.stops)} stopped" if len(stops) < len(one.stops) else ""
-            how = f"latent dimensions, {when}{stopped}; {told}"
-            yield {"dataset": one.config.dataset, "size": size_text(one.found), "how": how}
+def _content(all_series: Sequence[Series], left_out: Sequence[str]) -> dict[str, object]:
+    """Return the variables of the template."""
+    drawn = draw_paper(all_series) | draw_yardsticks(all_series) | draw_ablations(all_series)
+    return {
+        "title": f"Latent sizes: {', '.join(sorted({series.config.dataset for series in all_series}))}",
+        "runs": sum(len(series.results) for series in all_series),
+        "hardware": _hardware(all_series),
+        "answers": [_answer(series) for series in all_series if series.finds_size],
+        "figures": [{"image": _figure(f), "caption": _caption(name)} for name, f in drawn.figures.items()],
+        "tables": list(_tables(all_series)),
+        "models": [_model(result) for result in example_runs(all_series)],
+        "settings": [_settings(series) for series in all_series],
+        "missing": [*left_out, *drawn.missing],
+    }
 
 
-def _runs(number: int) -> str:
-    return "one seed" if number == 1 else f"{number} seeds"
+def _answer(series: Series) -> dict[str, str]:
+    config, epochs = series.config, series.epochs_found
+    settings = f"rule {config.rule}, from {config.init_dim}, {_runs(len(series.seeds))}"
+    settings += f"; {describe(config)}" if describe(config) else ""
+    if not epochs:
+        how = f"{size_text(series.sizes)} dimensions were reached in {config.epochs} epochs; {settings}"
+        return {"dataset": config.dataset, "size": "no size found", "how": how}
+    when = f"at epoch {min(epochs)}" + (f" to {max(epochs)}" if len(set(epochs)) > 1 else "")
+    stopped = f", {len(epochs)} of {len(series.seeds)} stopped" if len(epochs) < len(series.seeds) else ""
+    how = f"latent dimensions, {when}{stopped}; {settings}"
+    return {"dataset": config.dataset, "size": size_text(series.sizes_found), "how": how}
 
 
-def _tables(found: Sequence[Series]) -> Iterable[dict[str, Any]]:
-    for name, table in make_tables(found).items():
+def _runs(seeds: int) -> str:
+    return "one seed" if seeds == 1 else f"{seeds} seeds"
+
+
+def _tables(all_series: Sequence[Series]) -> Iterable[dict[str, object]]:
+    for name, table in make_tables(all_series).items():
         if not table.empty:
-            rows = [[cell(value) for value in row] for row in table.itertuples(index=False)]
-            yield {"title": _TABLES[name], "columns": [c.replace("_", " ") for c in table.columns], "rows": rows}
+            columns = [column.replace("_", " ") for column in table.columns]
+            yield {"title": _TABLES[name], "columns": columns, "rows": text_rows(table)}
 
 
-def _model(result: Result) -> dict[str, Any]:
+def _model(result: Result) -> dict[str, object]:
     config = result.config
-    pictures = []
-    for name, caption in _PICTURES.items():
-        for suffix, kind in ((".png", "image/png"), (".gif", "image/gif")):
-            file = result.path / f"{name}{suffix}"
-            if file.exists():
-                pictures.append({"image": _uri(file.read_bytes(), kind), "caption": caption, "style": "pixels"})
-    space = "Posterior means of validation samples on their two leading principal components."
-    pictures.append({"image": _figure(draw_latent_space(result)), "caption": space, "style": ""})
-    size, active = summary(result)["latent_dim"], result.last.get("active_units")
+    images = [
+        {"image": _uri(file.read_bytes(), f"image/{file.suffix[1:]}"), "caption": caption, "style": "pixels"}
+        for name, caption in _IMAGES.items()
+        if (file := result.image(name)) is not None
+    ]
+    space = "Posterior means of validation samples, projected on their two leading principal components."
+    images.append({"image": _figure(draw_latent_space(result)), "caption": space, "style": ""})
+    size, active = result.answer["latent_dim"], result.last.get("active_units")
     title = f"The model: {config.dataset}, {config.kind}, seed {config.seed}, {size} dimensions, {active} active units"
-    return {"title": title, "pictures": pictures}
+    return {"title": title, "images": images}
 
 
-def _settings(one: Series) -> dict[str, Any]:
-    config = one.config
-    what = "fixed size" if config.kind == "fixed" else f"rule {config.rule}{'' if config.stop else ', without stop'}"
-    title = f"{config.dataset}, {what}, from {config.init_dim}, {_runs(len(one.seeds))}"
-    commands = "\n".join(result.config.command for result in one.results)
-    return {"title": title, "commands": commands, "told": list(config.to_json().items())}
+def _settings(series: Series) -> dict[str, object]:
+    config = series.config
+    rule = "fixed size" if config.kind == "fixed" else f"rule {config.rule}{'' if config.stop else ', without stop'}"
+    title = f"{config.dataset}, {rule}, from {config.init_dim}, {_runs(len(series.seeds))}"
+    commands = "\n".join(result.config.command for result in series.results)
+    return {"title": title, "commands": commands, "settings": list(config.to_json().items())}
 
 
-def _hardware(found: Sequence[Series]) -> str:
-    """Return where the runs were made, as their provenance tells."""
-    told = set()
-    for one in found:
-        for result in one.results:
-            try:
-                sessions = json.loads((result.path / "provenance.json").read_text())["sessions"]
-                for session in sessions:
-                    device = session["device"] if session["device"] != "cpu" else session["processor"]
-                    told.add(f"{device}, torch {session['packages']['torch']}, commit {session['commit'] or 'unknown'}")
-            except (OSError, ValueError, KeyError, TypeError):
-                told.add("unknown hardware")
-    return "Made on " + "; ".join(sorted(told)) + "."
+def _hardware(all_series: Sequence[Series]) -> str:
+    """Return where the runs were made, according to their provenance."""
+    places = {place for series in all_series for result in series.results for place in _places(result)}
+    return "Made on " + "; ".join(sorted(places)) + "."
+
+
+def _places(result: Result) -> Iterable[str]:
+    if not result.sessions:
+        yield "unknown hardware"
+    for session in result.sessions:
+        device = session["device"] if session["device"] != "cpu" else session["processor"]
+        torch = session["packages"].get("torch", "unknown")
+        yield f"{device}, torch {torch}, commit {session['commit'] or 'unknown'}"
 
 
 def _caption(name: str) -> str:

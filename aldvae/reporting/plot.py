@@ -1,12 +1,12 @@
-"""From results to figures and tables on disk."""
+"""Figures and tables on disk, made from finished runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from aldvae.analysis.series import series
+from aldvae.analysis.series import group_by_seed
 from aldvae.analysis.tables import make_tables, write_tables
-from aldvae.reporting.figures.ablation import draw_variants
+from aldvae.reporting.figures.ablation import draw_ablations
 from aldvae.reporting.figures.grid_search import draw_yardsticks
 from aldvae.reporting.figures.latent_space import draw_latent_spaces
 from aldvae.reporting.figures.paper import draw_paper
@@ -18,23 +18,23 @@ FORMATS = ("png", "pdf")
 
 
 def plot_results(results_dir: Path, output_dir: Path, formats: str) -> tuple[list[Path], list[str]]:
-    """Write all figures and tables that the runs under `results_dir` allow.
+    """Write all figures and tables that the runs under `results_dir` allow, in the `formats` (such as ``png,pdf``).
 
     Returns the paths written, and a line for each thing that is missing. Raises `ConfigError` for an unknown format,
-    and where there is no run at all.
+    and if no run is finished.
     """
-    kinds = [kind.strip() for kind in formats.split(",")]
-    for kind in kinds:
-        if kind not in FORMATS:
+    suffixes = [suffix.strip() for suffix in formats.split(",")]
+    for suffix in suffixes:
+        if suffix not in FORMATS:
             raise ConfigError("format", f"takes png, pdf or png,pdf, not {formats}")
-    found, left_out = series(read_results(results_dir))
-    if not found:
+    all_series, left_out = group_by_seed(read_results(results_dir))
+    if not all_series:
         raise ConfigError("results_dir", f"{results_dir} holds no finished run; aldvae adaptive makes one")
     written: list[Path] = []
     with print_style():
-        drawn = draw_paper(found) | draw_yardsticks(found) | draw_variants(found)
-        drawn.figures |= draw_latent_spaces(found)
+        drawn = draw_paper(all_series) | draw_yardsticks(all_series) | draw_ablations(all_series)
+        drawn.figures |= draw_latent_spaces(all_series)
         for name, figure in drawn.figures.items():
-            written += save(figure, output_dir / "figures" / name, kinds)
-    written += write_tables(make_tables(found), output_dir / "tables")
+            written += save(figure, output_dir / "figures" / name, suffixes)
+    written += write_tables(make_tables(all_series), output_dir / "tables")
     return written, [*left_out, *drawn.missing]

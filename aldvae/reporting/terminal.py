@@ -1,51 +1,43 @@
-"""Runs as a table: for people, as JSON and as CSV."""
+"""Runs as a table in the terminal, as JSON and as CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from aldvae.analysis.grid_search import grids, yardsticks
-from aldvae.analysis.series import series
-from aldvae.analysis.tables import cell
+from aldvae.analysis.grid_search import find_grids, yardstick_table
+from aldvae.analysis.series import group_by_seed
+from aldvae.analysis.tables import text_rows
+from aldvae.metrics.table import HEADLINE, METRICS
+from aldvae.runs.records import Cell
 from aldvae.runs.results import Result
 
-_FINAL = (
-    "recon_loss",
-    "kl",
-    "silhouette",
-    "fid_recon",
-    "fid_gen",
-    "active_units",
-    "fid_features",
-    "fid_samples",
-)
+_FINAL = (*HEADLINE, "fid_features", "fid_samples")
 FIELDS = (
     *("run", "dataset", "kind", "rule", "init_dim", "seed", "state", "epoch", "epochs"),
     *("latent_dim", "stop_epoch", "stop_latent_dim", *_FINAL, "seconds", "failure"),
 )
 
 
-def record(result: Result) -> dict[str, Any]:
-    """Return a run as one flat record with the `FIELDS`; None where there is nothing (yet)."""
-    config, last, summary = result.config, result.last, result.summary or {}
-    values = {
+def record(result: Result) -> dict[str, Cell]:
+    """Return a run as one flat record with the `FIELDS`; None for a value that does not exist (yet)."""
+    config, last, summary = result.config, result.last, result.summary
+    values: dict[str, Cell] = {
         "run": result.path.name,
         **{name: getattr(config, name) for name in ("dataset", "kind", "init_dim", "seed", "epochs")},
         "rule": config.rule if config.kind == "adaptive" else None,
         "state": result.state,
         "epoch": result.epochs,
-        "latent_dim": summary.get("latent_dim", last.get("latent_dim")),
-        "stop_epoch": summary.get("stop_epoch"),
-        "stop_latent_dim": summary.get("stop_latent_dim"),
+        "latent_dim": summary["latent_dim"] if summary else last.get("latent_dim"),
+        "stop_epoch": summary["stop_epoch"] if summary else None,
+        "stop_latent_dim": summary["stop_latent_dim"] if summary else None,
         **{name: last.get(name) for name in _FINAL},
         "seconds": round(result.seconds, 1),
         "failure": result.failure or None,
@@ -59,7 +51,7 @@ def as_json(results: Iterable[Result]) -> str:
 
 
 def as_csv(results: Iterable[Result]) -> str:
-    """Return the records as CSV, without the last line's end."""
+    """Return the records as CSV, without a newline at the end."""
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
     writer.writeheader()
@@ -68,20 +60,16 @@ def as_csv(results: Iterable[Result]) -> str:
 
 
 def print_table(results: Sequence[Result]) -> None:
-    """Print the runs on standard output, a line each, and the reasons of those that failed below.
-
-    Where there are grid searches among them, their yardsticks come last.
-    """
+    """Print a line for each run on standard output, then the reason of each failure, then the yardsticks of grids."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 240
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    cells = [_cells(record(result)) for result in results]
-    # What does not fit is left out, from the end, rather than cut to pieces; --json and --csv have it all.
+    # Columns that do not fit are dropped from the end; --json and --csv hold all of them.
     for heading in _HEADINGS:
         table.add_column(heading, justify="left" if heading in _TEXTS else "right", no_wrap=True)
-    for row in cells:
-        table.add_row(*row)
+    for result in results:
+        table.add_row(*_cells(record(result)))
     wide = console.options.update(width=10_000)
     while Measurement.get(console, wide, table).maximum > console.width and len(table.columns) > _FEWEST:
         table.columns.pop()
@@ -93,36 +81,37 @@ def print_table(results: Sequence[Result]) -> None:
 
 
 def _print_yardsticks(results: Iterable[Result], console: Console) -> None:
-    fixed, _ = series(result for result in results if result.config.kind == "fixed")
-    told = yardsticks(grids(fixed))
-    if told.empty:
+    fixed, _ = group_by_seed(result for result in results if result.config.kind == "fixed")
+    yardsticks = yardstick_table(find_grids(fixed))
+    if yardsticks.empty:
         return
     title = "Yardsticks: the smallest sizes as good as the best"
-    table = Table(*told.columns, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for row in told.itertuples(index=False):
-        table.add_row(*map(cell, row))
+    table = Table(*yardsticks.columns, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for row in text_rows(yardsticks):
+        table.add_row(*row)
     console.print(table)
 
 
 _TEXTS = ("dataset", "kind", "state", "features")
-_HEADINGS = (
-    *("dataset", "kind", "from", "seed", "state", "epochs", "size", "stop", "recon_loss", "kl"),
-    *("fid_recon", "fid_gen", "features", "silhouette", "seconds"),
-)
+# The fields of a record by the headings that they have in the table.
+_HEADINGS = {
+    "dataset": "dataset",
+    "kind": "kind",
+    "from": "init_dim",
+    "seed": "seed",
+    "state": "state",
+    "epochs": "epochs",
+    "size": "latent_dim",
+    "stop": "stop_epoch",
+    **{name: name for name in HEADLINE if METRICS[name].better == "lower"},
+    "features": "fid_features",
+    **{name: name for name in HEADLINE if METRICS[name].better == "higher"},
+    "seconds": "seconds",
+}
 _FEWEST = 8
 
 
-def _cells(told: dict[str, Any]) -> list[str]:
-    cells = [
-        told["dataset"],
-        told["rule"] or told["kind"],
-        told["init_dim"],
-        told["seed"],
-        told["state"],
-        f"{told['epoch']}/{told['epochs']}",
-        told["latent_dim"],
-        told["stop_epoch"],
-        *(told[name] for name in ("recon_loss", "kl", "fid_recon", "fid_gen", "fid_features", "silhouette")),
-        told["seconds"],
-    ]
+def _cells(record: Mapping[str, Cell]) -> list[str]:
+    shown = {**record, "kind": record["rule"] or record["kind"], "epochs": f"{record['epoch']}/{record['epochs']}"}
+    cells = [shown[name] for name in _HEADINGS.values()]
     return ["" if cell is None else f"{cell:.5g}" if isinstance(cell, float) else str(cell) for cell in cells]

@@ -1,1 +1,1 @@
-"""A run on disk: its directory, what is read back from it, and how it came about."""
+"""A run on disk: the directory that is written, the results that are read back, and their provenance."""

@@ -1,104 +1,69 @@
-"""The run directory: what a run leaves behind, written so that a kill at any moment loses nothing.
+"""The run directory: the files of one run, written so that a kill at any moment loses no finished epoch.
 
 ======================  ================================================================================
-``config.json``         the resolved settings, and what the data and features were
+``config.json``         the resolved settings, and the identity of the data and features
 ``provenance.json``     the command, versions and hardware of every session that worked on the run
 ``metrics.csv``         one row per epoch
 ``latent.csv``          KL divergence of each latent neuron, one row per epoch and neuron
-``decisions.csv``       what the rule saw and decided, one row per decision
+``decisions.csv``       the slopes the rule saw and what it decided, one row per decision
 ``times.csv``           seconds of training and of metrics, one row per epoch
-``checkpoint.pt``       where an unfinished run resumes; ``checkpoint.previous.pt`` is that of the epoch before
+``checkpoint.pt``       where an unfinished run resumes; ``checkpoint.previous.pt``: one epoch earlier
 ``failure.txt``         why the last attempt failed, with its traceback
 ``summary.json``        the answer; its presence marks the run as finished
 ``model.safetensors``   the compressed model
-``reconstructions``     pictures of the model (.png, .gif for video), ``samples`` and ``traversal`` too
-``latent_space.csv``    posterior means in two dimensions, with class and cluster
-``overview.png``        the run as a picture
+``reconstructions``     images by the model (.png, .gif for video); so are ``samples`` and ``traversal``
+``latent_space.csv``    posterior means projected to two dimensions, with class and cluster
+``overview.png``        sizes, metrics and latent neurons over epochs
 ======================  ================================================================================
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
-from aldvae.compression.rules.slopes import METRICS
 from aldvae.config.run_config import RunConfig
+from aldvae.runs.records import COLUMNS, Session, Summary, csv_rows, csv_text, format_cell, json_text
 from aldvae.utils.errors import BusyError, ConfigError
-from aldvae.utils.files import round_for_csv, write_atomically
+from aldvae.utils.files import write_atomically
 
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "metrics": (
-        "epoch",
-        "latent_dim",
-        "train_loss",
-        "recon_loss",
-        "kl",
-        "silhouette",
-        "fid_recon",
-        "fid_gen",
-        "active_units",
-        "dims_active",
-        "dims_mixed",
-        "dims_passive",
-        "cluster_accuracy",
-        "nmi",
-        "ari",
-        "fid_features",
-        "fid_samples",
-    ),
-    "latent": ("epoch", "neuron", "kl"),
-    "decisions": (
-        "epoch",
-        "latent_dim",
-        "action",
-        "removed",
-        *(f"slope_{metric}" for metric in METRICS),
-        "reason",
-    ),
-    "times": ("epoch", "train_seconds", "metrics_seconds"),
-}
-
-
-_SUMMARY = {"latent_dim", "stop_epoch", "stop_latent_dim", "epochs", "train_seconds", "metrics_seconds", "final"}
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
 FAILURE = "failure.txt"
 LOCK = ".lock"
 
 
 class RunDirectory:
-    """One run's directory under `results_dir`, named by what the run is."""
+    """The directory of one run under `results_dir`, named by the settings of the run."""
 
-    def __init__(self, results_dir: Path, config: RunConfig, note: Callable[[str], None] = lambda _: None) -> None:
-        """Nothing is read or written yet; `note` is told of waiting and of repairs."""
+    def __init__(
+        self, results_dir: Path, config: RunConfig, on_message: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Nothing is read or written yet; `on_message` gets a line when a lock is waited for or a file repaired."""
         self.path = results_dir / config.name
-        self.config, self.note = config, note
+        self.config, self.on_message = config, on_message
         self._tables = dict.fromkeys(COLUMNS, "")
         self._documents: dict[str, str] = {}
 
     @classmethod
-    def found(cls, path: Path, config: RunConfig) -> RunDirectory:
-        """Return the directory `path`, which holds the run `config` under whatever name."""
+    def at(cls, path: Path, config: RunConfig) -> RunDirectory:
+        """Return the directory `path`, which holds the run `config` and may have been renamed."""
         directory = cls(path.parent, config)
         directory.path = path
         return directory
 
     @property
     def finished(self) -> bool:
-        """Whether the run has left its summary."""
+        """Whether the run is finished: its summary is written last."""
         return (self.path / "summary.json").exists()
 
     def check(self, inputs: Mapping[str, str] | None = None) -> None:
-        """Raise `ConfigError` if the directory holds another run: other settings, or other `inputs` where given."""
-        stored = self._stored()
+        """Raise `ConfigError` if the directory holds a run with other settings or, if given, with other `inputs`."""
+        stored = self._read_config()
         if stored is None:
             if (self.path / "metrics.csv").exists():
                 raise ConfigError("results_dir", f"{self.path} holds results but no config.json; move it away")
@@ -113,7 +78,7 @@ class RunDirectory:
                 f"{self.path} holds a run with another {', '.join(other)}; move it away or name another --results-dir",
             )
 
-    def _stored(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    def _read_config(self) -> tuple[dict[str, object], dict[str, object]] | None:
         path = self.path / "config.json"
         try:
             stored = json.loads(path.read_text())
@@ -126,10 +91,10 @@ class RunDirectory:
 
     @contextmanager
     def locked(self, wait: bool = False) -> Iterator[None]:
-        """Keep other processes out of the directory; the system frees the lock of a process that dies.
+        """Lock the directory against other processes; the system frees the lock of a process that dies.
 
-        Where another process is at work on the run, says so and waits for it, or without `wait` raises `BusyError`.
-        Raises `ConfigError` where the directory cannot be written.
+        If another process holds the lock, waits for it, or raises `BusyError` without `wait`. Raises `ConfigError` if
+        the directory cannot be written.
         """
         lock = self._lock()
         try:
@@ -138,7 +103,7 @@ class RunDirectory:
         except Timeout as error:
             if not wait:
                 raise BusyError(f"{self.config.name} is being worked on by another process") from error
-            self.note("another process is at work on this run; waiting for it")
+            self.on_message("another process is at work on this run; waiting for it")
             lock.acquire(timeout=-1, poll_interval=0.5)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -166,17 +131,18 @@ class RunDirectory:
     def _unwritable(self, error: OSError) -> ConfigError:
         return ConfigError("results_dir", f"{self.path} cannot be written: {error.strerror or error}")
 
-    def begin(self, inputs: Mapping[str, str], session: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Make the directory; write down settings and `inputs`, and add this `session` to the provenance.
+    def start_session(self, inputs: Mapping[str, str], session: Session) -> Session | None:
+        """Create the directory, write settings and `inputs`, and add this `session` to the provenance.
 
-        Returns the session before it, None for the first. Raises `ConfigError` where the directory cannot be written.
+        Returns the previous session, None for the first. Raises `ConfigError` if the provenance is damaged or the
+        directory cannot be written.
         """
         try:
             path = self.path / "provenance.json"
-            earlier = json.loads(path.read_text())["sessions"] if path.exists() else []
+            earlier: list[Session] = json.loads(path.read_text())["sessions"] if path.exists() else []
             self._documents = {
-                "config.json": _json({"settings": self.config.to_json(), "inputs": dict(inputs)}),
-                path.name: _json({"command": self.config.command, "sessions": [*earlier, dict(session)]}),
+                "config.json": json_text({"settings": self.config.to_json(), "inputs": dict(inputs)}),
+                path.name: json_text({"command": self.config.command, "sessions": [*earlier, dict(session)]}),
             }
             self._write_documents()
             (self.path / FAILURE).unlink(missing_ok=True)
@@ -191,52 +157,52 @@ class RunDirectory:
             write_atomically(self.path / name, text)
 
     def restore_tables(self, tables: Mapping[str, str]) -> None:
-        """Make all tables what `tables` says (as `tables_text` gave it); empty ones get their header alone.
+        """Bring the tables back to the checkpoint that holds `tables` (see `tables_text`); missing ones get a header.
 
-        Rows that a killed process wrote after its last checkpoint, and torn ones, are cut off: they will be made again,
-        the same.
+        This drops torn rows, and rows that a killed process wrote after the checkpoint: the resumed run writes the same
+        rows again.
         """
-        cut = []
+        restored = []
         for name, columns in COLUMNS.items():
-            self._tables[name] = tables.get(name) or _csv([columns])
+            self._tables[name] = tables.get(name) or csv_text([columns])
             path = self.path / f"{name}.csv"
             if path.exists() and path.read_text(errors="replace") != self._tables[name]:
-                cut.append(path.name)
+                restored.append(path.name)
             write_atomically(path, self._tables[name])
-        if cut:
-            self.note(f"{', '.join(cut)}: brought back to the last checkpoint")
+        if restored:
+            self.on_message(f"{', '.join(restored)}: brought back to the last checkpoint")
 
     @property
     def tables_text(self) -> dict[str, str]:
-        """The full text of every table, for the checkpoint."""
+        """The whole text of every table, to be kept in the checkpoint."""
         return dict(self._tables)
 
-    def append(self, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append `rows` to a table of `COLUMNS` and flush; a column a row lacks stays empty."""
-        text = _csv([[_cell(row.get(column, "")) for column in COLUMNS[table]] for row in rows])
+    def append(self, table: str, rows: Iterable[Mapping[str, object]]) -> None:
+        """Append `rows` to a table of `COLUMNS` and flush; columns that a row lacks stay empty."""
+        text = csv_text([[format_cell(row.get(column, "")) for column in COLUMNS[table]] for row in rows])
         self._tables[table] += text
         try:
-            # Never makes the file: what has disappeared is written again in full.
+            # Without O_CREAT: a file that has disappeared must be written again in full.
             with os.fdopen(os.open(self.path / f"{table}.csv", os.O_WRONLY | os.O_APPEND), "w") as file:
                 file.write(text)
         except FileNotFoundError:
-            self._write_again()
+            self._rewrite()
 
-    def _write_again(self) -> None:
-        """Write what this process knows of the run into a directory that has lost it."""
-        self.note(f"{self.path.name} has disappeared or lost files; written again")
+    def _rewrite(self) -> None:
+        """Write documents and tables again, from memory, into a directory that has lost files."""
+        self.on_message(f"{self.path.name} has disappeared or lost files; written again")
         self._write_documents()
         for table, text in self._tables.items():
             write_atomically(self.path / f"{table}.csv", text)
 
     def rows(self, table: str) -> list[dict[str, str]]:
-        """Return the rows of a table of this session and those it resumed from."""
-        return list(csv.DictReader(io.StringIO(self._tables[table])))
+        """Return all rows of a table, of this session and of those before it, from memory."""
+        return csv_rows(self._tables[table])
 
     def save_checkpoint(self, content: bytes) -> None:
-        """Put `content` in the place of the checkpoint, and that in the place of the one before."""
+        """Write `content` as the latest checkpoint; the one that was the latest becomes the previous."""
         if not (self.path / "config.json").exists():
-            self._write_again()
+            self._rewrite()
         new, latest, previous = (self.path / name for name in ("checkpoint.new.pt", *CHECKPOINTS))
         write_atomically(new, content)
         if latest.exists():
@@ -244,57 +210,33 @@ class RunDirectory:
         new.replace(latest)
 
     def checkpoints(self) -> Iterator[tuple[str, bytes]]:
-        """Yield name and content of the checkpoints there are, the latest first."""
+        """Yield name and content of the checkpoints that exist, latest first."""
         for name in CHECKPOINTS:
             path = self.path / name
             if path.exists():
                 yield name, path.read_bytes()
 
-    def finish(self, summary: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-        """Write model and pictures, then the summary, which marks the run as finished; drop the checkpoints."""
+    def finish(self, summary: Summary, files: Mapping[str, bytes]) -> None:
+        """Write `files` by name, then the summary, which marks the run as finished; delete the checkpoints."""
         for name, content in files.items():
             write_atomically(self.path / name, content)
-        write_atomically(self.path / "summary.json", _json(summary))
+        write_atomically(self.path / "summary.json", json_text(summary))
         for name in CHECKPOINTS:
             (self.path / name).unlink(missing_ok=True)
 
     def record_failure(self, reason: str, traceback: str) -> None:
-        """Write down why an attempt failed, and if it came to nothing else, what it was to be."""
+        """Write failure.txt, and config.json if nothing else exists."""
         write_atomically(self.path / FAILURE, f"{reason}\n\n{traceback}")
         if not (self.path / "config.json").exists() and not (self.path / "metrics.csv").exists():
-            write_atomically(self.path / "config.json", _json({"settings": self.config.to_json(), "inputs": {}}))
+            write_atomically(self.path / "config.json", json_text({"settings": self.config.to_json(), "inputs": {}}))
 
-    def summary(self) -> dict[str, Any]:
-        """Return the summary of a finished run."""
+    def summary(self) -> Summary:
+        """Return the summary of a finished run; raises `ConfigError` if it is damaged."""
         path = self.path / "summary.json"
         try:
-            summary: dict[str, Any] = json.loads(path.read_text())
+            summary: Summary | None = json.loads(path.read_text())
         except ValueError:
-            summary = {}
-        if not isinstance(summary, dict) or not summary.keys() >= _SUMMARY:
+            summary = None
+        if not isinstance(summary, dict) or not summary.keys() >= Summary.__required_keys__:
             raise ConfigError("results_dir", f"{path} is damaged; delete it to have the run done again")
         return summary
-
-
-def number(cell: str) -> float | int | str | None:
-    """Return what a cell of a table holds; None for an empty one."""
-    for kind in (int, float):
-        try:
-            return kind(cell)
-        except ValueError:
-            continue
-    return cell or None
-
-
-def _cell(value: Any) -> str:
-    return repr(round_for_csv(value)) if isinstance(value, float) else str(value)
-
-
-def _csv(rows: Iterable[Iterable[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
-def _json(content: Any) -> str:
-    return json.dumps(content, indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""What a result must say of how it came about: versions, code and hardware, but no path of the machine."""
+"""The provenance of a result: versions, code and hardware, but no paths of the machine."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ import subprocess
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import aldvae
+from aldvae.runs.records import Session
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "pytorch-fid")
 
 
-def session(device: torch.device, threads: int, first_epoch: int, plan: str | None = None) -> dict[str, Any]:
-    """Describe this process as a session that works on a run from `first_epoch` on, as part of `plan` if it has one."""
-    return {
+def session(device: torch.device, threads: int, first_epoch: int, plan: str | None = None) -> Session:
+    """Describe this process as a session that works on a run from `first_epoch` on.
+
+    `plan` is the plan file that the run is part of, None without one.
+    """
+    described: Session = {
         "first_epoch": first_epoch,
-        **({"plan": plan} if plan is not None else {}),
         "aldvae": aldvae.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
@@ -30,11 +32,12 @@ def session(device: torch.device, threads: int, first_epoch: int, plan: str | No
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": threads,
     }
+    return described if plan is None else {**described, "plan": plan}
 
 
 @cache
 def _commit() -> str | None:
-    """Return the commit of a source checkout, with a + where files differ from it; None for an installed package."""
+    """Return the commit of a source checkout, with a + if files differ from it; None for an installed package."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None

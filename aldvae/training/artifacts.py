@@ -15,6 +15,7 @@ from aldvae.config.run_config import RunConfig
 from aldvae.data.dataset import Samples, to_float
 from aldvae.metrics.clustering import find_clusters
 from aldvae.models.vae import VAE, kl_divergence
+from aldvae.runs.records import LATENT_SPACE
 from aldvae.utils.devices import limit_new_threadpools
 from aldvae.utils.files import round_for_csv
 from aldvae.utils.seeding import generator, stream_seed
@@ -103,7 +104,7 @@ def _latent_space(mu: np.ndarray, config: RunConfig, labels: Tensor | None) -> b
     classes = [""] * len(mu) if labels is None else labels[: len(mu)].tolist()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["component_1", "component_2", "class", "cluster"])
+    writer.writerow(LATENT_SPACE)
     for (x, y), label, cluster in zip(points.tolist(), classes, clusters, strict=True):
         writer.writerow([round_for_csv(x), round_for_csv(y), label, cluster])
     return text.getvalue().encode()

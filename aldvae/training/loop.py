@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from aldvae.config.execution import Execution
 from aldvae.config.run_config import RunConfig
@@ -18,6 +18,7 @@ from aldvae.metrics.evaluation import Evaluation, Evaluator, require_finite
 from aldvae.models.serialization import FILE, model_bytes
 from aldvae.runs.directory import RunDirectory
 from aldvae.runs.provenance import session
+from aldvae.runs.records import Cell, Summary
 from aldvae.training.artifacts import draw_images
 from aldvae.training.callbacks import Callback, Row
 from aldvae.training.checkpoint import resume, to_bytes
@@ -37,7 +38,7 @@ class Outcome:
     """A finished run: its directory, its summary, and whether it was finished before (`skipped`)."""
 
     path: Path
-    summary: dict[str, Any]
+    summary: Summary
     skipped: bool
 
 
@@ -162,9 +163,9 @@ class Run:
         """Restore model and tables from the last checkpoint; return its epoch, 0 without one."""
         epoch, tables = resume(self.trainer, self.directory, self.callback)
         current = session(self.inputs.device, self.inputs.threads, epoch + 1, plan)
-        previous = self.directory.begin(self.inputs.fingerprints, current)
+        previous = self.directory.start_session(self.inputs.fingerprints, current)
         self.directory.restore_tables(tables)
-        if epoch and previous and any(previous[name] != current[name] for name in ("device", "threads")):
+        if epoch and previous and (previous["device"], previous["threads"]) != (current["device"], current["threads"]):
             started = f"started on {previous['device']} with {previous['threads']} threads"
             self.callback.on_message(f"{started}: the last digits may differ")
         return epoch
@@ -206,7 +207,7 @@ class Run:
             self.directory.append("latent", [{**epoch, "neuron": neuron, "kl": value} for neuron, value in kl])
         self.directory.append("metrics", [row])
         seconds = {"train_seconds": round(train_seconds, 4), "metrics_seconds": round(metrics_seconds, 4)}
-        self.directory.append("times", [epoch | seconds])
+        self.directory.append("times", [{**epoch, **seconds}])
         return row
 
     def _save_checkpoint(self) -> None:
@@ -222,7 +223,7 @@ class Run:
         self.callback.on_finish(self.directory.path)
         return Outcome(self.directory.path, self.directory.summary(), skipped=False)
 
-    def _final_metrics(self) -> dict[str, float | str | None]:
+    def _final_metrics(self) -> dict[str, Cell]:
         """Return the metrics of the finished model: measured anew if the last decision changed it after its row."""
         final, model = last_metrics(self.directory), self.trainer.model
         if final["latent_dim"] == model.latent_dim:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from aldvae.compression.compressor import Step
 from aldvae.config.run_config import RunConfig
-from aldvae.runs.directory import RunDirectory, number
+from aldvae.runs.directory import RunDirectory
+from aldvae.runs.records import Cell, Summary, parse_cell
 from aldvae.training.callbacks import Row
 from aldvae.training.trainer import Trainer
 
@@ -29,14 +30,12 @@ def decision_row(step: Step, stops: bool) -> Row:
     }
 
 
-def last_metrics(directory: RunDirectory) -> dict[str, float | str | None]:
+def last_metrics(directory: RunDirectory) -> dict[str, Cell]:
     """Return the last row of ``metrics.csv``; None for a column that was not measured."""
-    return {name: number(cell) for name, cell in directory.rows("metrics")[-1].items()}
+    return {name: parse_cell(cell) for name, cell in directory.rows("metrics")[-1].items()}
 
 
-def summarise(
-    config: RunConfig, trainer: Trainer, directory: RunDirectory, final: dict[str, float | str | None]
-) -> dict[str, object]:
+def summarise(config: RunConfig, trainer: Trainer, directory: RunDirectory, final: dict[str, Cell]) -> Summary:
     """Return the summary of a run after its last epoch; `final` are the metrics of the finished model.
 
     `latent_dim` is the size of the finished model. `stop_epoch` and `stop_latent_dim` say where the rule stopped, or

@@ -1,1 +1,1 @@
-"""Figures, drawn from the tables and summaries that runs left."""
+"""Figures, drawn from the tables and summaries of runs."""

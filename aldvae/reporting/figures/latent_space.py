@@ -1,4 +1,4 @@
-"""The latent space in two dimensions, coloured by class and by cluster."""
+"""Figures of the latent space in two dimensions, coloured by class and by cluster."""
 
 from __future__ import annotations
 
@@ -8,31 +8,29 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aldvae.analysis.series import Series, summary
+from aldvae.analysis.series import Series
 from aldvae.reporting.figures.style import PAGE
 from aldvae.runs.results import Result
 
 
-def shown_models(series: Sequence[Series]) -> list[Result]:
-    """Return a run of each dataset to look at: the first adaptive one that obeyed its rule, else the first."""
-    chosen: dict[tuple[str, str | None], Result] = {}
-    for one in sorted(series, key=lambda s: (s.config.kind != "adaptive", not s.config.stop, -s.config.init_dim)):
-        if _points(one.results[0]) is not None:
-            chosen.setdefault((one.config.dataset, one.config.source), one.results[0])
-    return list(chosen.values())
+def example_runs(all_series: Sequence[Series]) -> list[Result]:
+    """Return a run of each dataset to look at.
+
+    It is the first run that recorded its latent space, of the series that comes first in this order: adaptive runs that
+    obeyed their rule, other adaptive runs, models of fixed size; among these, the largest initial size.
+    """
+    examples: dict[tuple[str, str | None], Result] = {}
+    order = sorted(all_series, key=lambda s: (s.config.kind != "adaptive", not s.config.stop, -s.config.init_dim))
+    for series in order:
+        first = series.results[0]
+        if not first.latent_space.empty:
+            examples.setdefault((first.config.dataset, first.config.source), first)
+    return list(examples.values())
 
 
-def _points(result: Result) -> pd.DataFrame | None:
-    """Return the points of a run; None where there are none that can be read."""
-    try:
-        return pd.read_csv(result.path / "latent_space.csv")
-    except (OSError, ValueError):
-        return None
-
-
-def draw_latent_spaces(series: Sequence[Series]) -> dict[str, Figure]:
-    """Draw the latent spaces of `shown_models`, by figure name."""
-    return {f"latent_space-{_slug(result)}": draw_latent_space(result) for result in shown_models(series)}
+def draw_latent_spaces(all_series: Sequence[Series]) -> dict[str, Figure]:
+    """Draw the latent spaces of `example_runs`, by figure name."""
+    return {f"latent_space-{_slug(result)}": draw_latent_space(result) for result in example_runs(all_series)}
 
 
 def _slug(result: Result) -> str:
@@ -41,16 +39,15 @@ def _slug(result: Result) -> str:
 
 
 def draw_latent_space(result: Result) -> Figure:
-    """Draw the posterior means of a finished run on their two leading principal components."""
-    points = _points(result)
-    assert points is not None
-    by = [name for name in ("class", "cluster") if points[name].notna().all()]
+    """Draw the posterior means of a finished run, projected on their two leading principal components."""
+    points = result.latent_space
+    groupings = [name for name in ("class", "cluster") if points[name].notna().all()]
     figure = Figure(figsize=(PAGE, 3.4), layout="constrained")
-    axes = figure.subplots(1, len(by), squeeze=False)[0]
-    for axis, name in zip(axes, by, strict=True):
+    axes = figure.subplots(1, len(groupings), squeeze=False)[0]
+    for axis, name in zip(axes, groupings, strict=True):
         _scatter(axis, points, name)
     config = result.config
-    figure.suptitle(f"{config.dataset}, {config.kind}, size {summary(result)['latent_dim']}, seed {config.seed}")
+    figure.suptitle(f"{config.dataset}, {config.kind}, size {result.answer['latent_dim']}, seed {config.seed}")
     return figure
 
 

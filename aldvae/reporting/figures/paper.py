@@ -1,4 +1,4 @@
-"""The paper's Figures 2, 3 and 4 from whatever finished runs there are."""
+"""The paper's Figures 2, 3 and 4, from the finished runs that there are."""
 
 from __future__ import annotations
 
@@ -6,16 +6,26 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from statistics import fmean, stdev
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aldvae.analysis.series import Series, first_start, fixed, key, sweep_command, variant
+from aldvae.analysis.series import (
+    GroupKey,
+    Series,
+    describe,
+    group_key,
+    largest_start,
+    matching_configs,
+    pair_with_fixed,
+    sweep_command,
+)
 from aldvae.compression.rules.registry import rule_class
+from aldvae.metrics.table import METRICS
 from aldvae.reporting.figures.style import (
     BLUE,
     COLUMN,
@@ -25,125 +35,126 @@ from aldvae.reporting.figures.style import (
     PANEL,
     RED,
     SMALL,
-    Drawn,
+    FigureSet,
     fid_axis,
     metric_label,
     slug,
-    wrapped,
+    wrap,
 )
 
-ROWS = ("fid_recon", "fid_gen", "silhouette", "recon_loss")
+ROWS = sorted((m for m in METRICS.values() if m.paper_row is not None), key=attrgetter("paper_row"))
 _MOST_LABELS = 8
-# A line of a legend as a share of a panel.
+# The height of a line of a legend, as a fraction of a panel's.
 _LEGEND_LINE = 0.1
-Draw = Callable[[Axes, str], None]
 
 
 @dataclass
 class Column:
-    """One dataset's part of a figure: what draws a metric into a panel."""
+    """The part of a figure that one dataset takes: a panel for each metric of `ROWS`.
+
+    `draw` draws the metric of a name into a panel; `upper` adds an upper axis to the top panel. `features` are those
+    behind the Fréchet distances.
+    """
 
     title: str
     features: str
-    draw: Draw
+    draw: Callable[[Axes, str], None]
     upper: Callable[[Axes], None] | None = None
     legend_title: str = ""
-
-
-def draw_paper(series: Sequence[Series]) -> Drawn:
-    """Draw each of the paper's figures once for every variant of the settings that has runs for it."""
-    drawn = Drawn()
-    adaptive = [one for one in series if one.config.kind == "adaptive"]
-    if not adaptive:
-        drawn.missing.append("no finished adaptive run: make one with aldvae adaptive, or aldvae seeds")
-    for name, columns in (("figure2", _figure2), ("figure3", _figure3), ("figure4", _figure4)):
-        by_variant: dict[str, list[Column]] = {}
-        for one, column in columns(adaptive, series, drawn.missing):
-            by_variant.setdefault(_label(one), []).append(column)
-        for label, found in by_variant.items():
-            drawn.figures[name + slug(label)] = _layout(found, label)
-    return drawn
-
-
-def _label(one: Series) -> str:
-    rule = "" if one.config.rule == "paper" else f"rule {one.config.rule}"
-    return ", ".join(part for part in (rule, variant(one.config)) if part)
 
 
 Columns = Iterable[tuple[Series, Column]]
 
 
+def draw_paper(all_series: Sequence[Series]) -> FigureSet:
+    """Draw each of the paper's figures once for all runs that have the same rule and settings."""
+    drawn = FigureSet()
+    adaptive = [series for series in all_series if series.config.kind == "adaptive"]
+    if not adaptive:
+        drawn.missing.append("no finished adaptive run: make one with aldvae adaptive, or aldvae seeds")
+    for name, make_columns in (("figure2", _figure2), ("figure3", _figure3), ("figure4", _figure4)):
+        by_label: dict[str, list[Column]] = {}
+        for series, column in make_columns(adaptive, all_series, drawn.missing):
+            by_label.setdefault(_label(series), []).append(column)
+        for label, columns in by_label.items():
+            drawn.figures[name + slug(label)] = _layout(columns, label)
+    return drawn
+
+
+def _label(series: Series) -> str:
+    rule = "" if series.config.rule == "paper" else f"rule {series.config.rule}"
+    return ", ".join(part for part in (rule, describe(series.config)) if part)
+
+
 def _figure2(adaptive: Sequence[Series], _: Sequence[Series], missing: list[str]) -> Columns:
-    """Compressed to the smallest size, with the place where the rule would have stopped."""
-    found = [one for one in adaptive if not one.config.stop]
-    stopping = [one for one in adaptive if one.config.stop and rule_class(one.config.rule).supports_no_stop]
-    for one in first_start(stopping):
-        if key(one.config, "seed", "stop") not in {key(other.config, "seed", "stop") for other in found}:
-            command = replace(one.config, stop=False, seed=one.seeds[0]).command
+    """Runs that shrink to the smallest size, marked where the rule would have stopped."""
+    unstopped = [series for series in adaptive if not series.config.stop]
+    there = {group_key(series.config, "seed", "stop") for series in unstopped}
+    stopped = [s for s in adaptive if s.config.stop and rule_class(s.config.rule).supports_no_stop]
+    for series in largest_start(stopped):
+        if group_key(series.config, "seed", "stop") not in there:
+            command = replace(series.config, stop=False, seed=series.seeds[0]).command
             missing.append(f"Figure 2 needs a run without stop: {command}")
-    for one in first_start(found):
-
-        def draw(axis: Axes, metric: str, one: Series = one) -> None:
-            _curve(axis, one.column(metric), BLUE, "-", _seeds(one))
-            _stops(axis, one)
-
-        yield one, Column(one.config.dataset, one.config.fid_features, draw, partial(_sizes, one))
+    for series in largest_start(unstopped):
+        config = series.config
+        yield series, Column(config.dataset, config.fid_features, partial(_unstopped, series), partial(_sizes, series))
 
 
-def _figure3(adaptive: Sequence[Series], series: Sequence[Series], missing: list[str]) -> Columns:
-    """The adaptive model, and one whose size was the found one from the start."""
-    there = {result.config: result for one in series for result in one.results if one.config.kind == "fixed"}
-    for one in first_start([one for one in adaptive if one.config.stop]):
-        wanted = {r.config.seed: fixed(r.config, size) for r, size in zip(one.results, one.sizes, strict=True)}
-        for config in wanted.values():
-            if config not in there:
-                missing.append(f"Figure 3 needs a model of the size found: {config.command}")
-        both = [seed for seed, config in wanted.items() if config in there]
-        if not both:
-            continue
-        ours = Series(tuple(r for r in one.results if r.config.seed in both))
-        theirs = Series(tuple(there[wanted[seed]] for seed in both))
-        sizes = ", ".join(map(str, ours.sizes))
+def _unstopped(series: Series, axis: Axes, metric: str) -> None:
+    _curve(axis, series.column(metric), BLUE, "-", _seeds(series))
+    _stops(axis, series)
 
-        def draw(axis: Axes, metric: str, ours: Series = ours, theirs: Series = theirs) -> None:
-            _curve(axis, theirs.column(metric), BLUE, "-", "fixed size")
-            _curve(axis, ours.column(metric), ORANGE, "--", "adaptive")
 
-        yield (
-            one,
-            Column(f"{one.config.dataset}, final size {sizes}", one.config.fid_features, draw, None, _seeds(ours)),
-        )
+def _figure3(adaptive: Sequence[Series], all_series: Sequence[Series], missing: list[str]) -> Columns:
+    """The adaptive model, and a model that had the size found from the start."""
+    for series in largest_start([series for series in adaptive if series.config.stop]):
+        pair = pair_with_fixed(series, all_series)
+        there = {run.config for run in pair[1].results} if pair else set()
+        absent = [config for config in matching_configs(series) if config not in there]
+        missing += [f"Figure 3 needs a model of the size found: {config.command}" for config in absent]
+        if pair:
+            title = f"{series.config.dataset}, final size {', '.join(map(str, pair[0].sizes))}"
+            draw = partial(_adaptive_and_fixed, *pair)
+            yield series, Column(title, series.config.fid_features, draw, None, _seeds(pair[0]))
+
+
+def _adaptive_and_fixed(adaptive: Series, fixed: Series, axis: Axes, metric: str) -> None:
+    _curve(axis, fixed.column(metric), BLUE, "-", "fixed size")
+    _curve(axis, adaptive.column(metric), ORANGE, "--", "adaptive")
 
 
 def _figure4(adaptive: Sequence[Series], _: Sequence[Series], missing: list[str]) -> Columns:
     """The same rule from several initial sizes."""
-    groups: dict[Any, list[Series]] = {}
-    for one in adaptive:
-        if one.config.stop:
-            groups.setdefault(key(one.config, "seed", "init_dim"), []).append(one)
-    for found in groups.values():
-        found.sort(key=lambda one: -one.config.init_dim)
-        if len(found) < 2:
-            command = sweep_command(found[0].config, "sweep-init", found[0].seeds)
+    groups: dict[GroupKey, list[Series]] = {}
+    for series in adaptive:
+        if series.config.stop:
+            groups.setdefault(group_key(series.config, "seed", "init_dim"), []).append(series)
+    for group in groups.values():
+        group.sort(key=lambda series: -series.config.init_dim)
+        first = group[0]
+        if len(group) > 1:
+            draw = partial(_initial_sizes, group)
+            yield first, Column(first.config.dataset, first.config.fid_features, draw, None, _seeds(first))
+        else:
+            command = sweep_command(first.config, "sweep-init", first.seeds)
             missing.append(f"Figure 4 needs several initial sizes: {command}")
-            continue
-
-        def draw(axis: Axes, metric: str, found: list[Series] = found) -> None:
-            for number, one in enumerate(found):
-                colour, line = LINES[number % len(LINES)]
-                found_none = ", no stop" if not any(one.stops) else ""
-                label = f"ALD_{number + 1} (Dim={size_text(one.sizes)}), from {one.config.init_dim}{found_none}"
-                _curve(axis, one.column(metric), colour, line, label)
-
-        yield found[0], Column(found[0].config.dataset, found[0].config.fid_features, draw, None, _seeds(found[0]))
 
 
-def _seeds(one: Series) -> str:
-    return f"seed {one.seeds[0]}" if len(one.seeds) == 1 else f"mean and deviation of {len(one.seeds)} seeds"
+def _initial_sizes(group: Sequence[Series], axis: Axes, metric: str) -> None:
+    for number, series in enumerate(group):
+        colour, line = LINES[number % len(LINES)]
+        stopped = "" if any(series.stopped) else ", no stop"
+        label = f"ALD_{number + 1} (Dim={size_text(series.sizes)}), from {series.config.init_dim}{stopped}"
+        _curve(axis, series.column(metric), colour, line, label)
+
+
+def _seeds(series: Series) -> str:
+    seeds = series.seeds
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"mean and deviation of {len(seeds)} seeds"
 
 
 def size_text(sizes: Sequence[int]) -> str:
-    """Return a size, or of several their mean and standard deviation."""
+    """Return one size as it is, and several as their mean and standard deviation."""
     return str(sizes[0]) if len(sizes) == 1 else f"{fmean(sizes):.1f}±{stdev(sizes):.1f}"
 
 
@@ -154,8 +165,8 @@ def _layout(columns: Sequence[Column], label: str) -> Figure:
     for number, column in enumerate(columns):
         for row, metric in enumerate(ROWS):
             axis = axes[row, number]
-            column.draw(axis, metric)
-            if metric.startswith("fid_") and axis.lines:
+            column.draw(axis, metric.name)
+            if metric.frechet_of and axis.lines:
                 fid_axis(axis)
             if number == 0 or column.features != columns[0].features:
                 axis.set_ylabel(metric_label(metric, column.features))
@@ -168,20 +179,20 @@ def _layout(columns: Sequence[Column], label: str) -> Figure:
         if column.upper is not None:
             column.upper(top)
     if label:
-        figure.suptitle(wrapped(label, width), fontsize=SMALL)
+        figure.suptitle(wrap(label, width), fontsize=SMALL)
     return figure
 
 
 def _legend(axis: Axes, title: str) -> None:
-    """Put the legend at the top of a panel, and raise the panel's upper end to make room for it above the curves."""
+    """Put the legend at the top of a panel, and raise the upper end of the y axis so that it hides no curve."""
     legend = axis.legend(title=title or None, title_fontsize=SMALL, loc="upper right")
-    room = _LEGEND_LINE * (len(legend.get_texts()) + bool(title))
-    low, high = axis.transData.inverted().transform(axis.transAxes.transform([(0, 0), (0, 1 / (1 - room))]))[:, 1]
+    height = _LEGEND_LINE * (len(legend.get_texts()) + bool(title))
+    low, high = axis.transData.inverted().transform(axis.transAxes.transform([(0, 0), (0, 1 / (1 - height))]))[:, 1]
     axis.set_ylim(low, high)
 
 
 def _curve(axis: Axes, values: pd.DataFrame, colour: str, line: str, label: str) -> None:
-    """Draw the mean over seeds, and a band of one standard deviation where there are several."""
+    """Draw the mean over seeds, with a band of one standard deviation if there are several."""
     values = values.dropna(how="all")
     if values.empty:
         axis.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axis.transAxes)
@@ -193,18 +204,18 @@ def _curve(axis: Axes, values: pd.DataFrame, colour: str, line: str, label: str)
         axis.fill_between(mean.index, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
 
 
-def _stops(axis: Axes, one: Series) -> None:
-    epochs = [epoch for epoch in one.stops if epoch is not None]
+def _stops(axis: Axes, series: Series) -> None:
+    epochs = series.epochs_found
     for number, epoch in enumerate(epochs):
-        label = f"the rule stops ({len(epochs)} of {len(one.stops)})" if number == 0 else None
+        label = f"the rule stops ({len(epochs)} of {len(series.seeds)})" if number == 0 else None
         axis.axvline(epoch, color=RED, linewidth=0.8, label=label)
     if not epochs:
         axis.plot([], [], color=RED, label="the rule never stops")
 
 
-def _sizes(one: Series, axis: Axes) -> None:
-    """Put the latent size (its mean over seeds) on an upper axis: a tick at each change, a label at some."""
-    sizes = one.column("latent_dim").mean(axis=1)
+def _sizes(series: Series, axis: Axes) -> None:
+    """Show the latent size (mean over seeds) on an upper axis: a tick at each change, and a label at some."""
+    sizes = series.column("latent_dim").mean(axis=1)
     changes = sizes.index[sizes.diff() != 0].tolist()
     positions = np.unique(np.linspace(0, len(changes) - 1, _MOST_LABELS).round().astype(int))
     labelled = [changes[position] for position in positions]

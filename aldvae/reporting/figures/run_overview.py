@@ -1,53 +1,61 @@
-"""Pictures of results, drawn from a run directory's CSVs and JSON alone."""
+"""One finished run as a picture, drawn from its tables and summary."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from aldvae.config.run_config import RunConfig
+from aldvae.metrics.table import METRICS, Metric
+from aldvae.runs.records import Summary
+from aldvae.runs.results import Result, read_result
+from aldvae.utils.errors import ConfigError
 from aldvae.utils.files import write_figure
 
-TITLES = {
-    "recon_loss": "Reconstruction loss (nats per sample)",
-    "silhouette": "Silhouette score",
-    "fid_recon": "Fréchet distance of reconstructions",
-    "fid_gen": "Fréchet distance of generations",
-}
+_PANELS = [metric for metric in METRICS.values() if metric.paper_row is not None]
 _BLUE, _ORANGE, _RED = "#0072b2", "#e69f00", "#d62728"
 
 
-def draw_overview(run: Path) -> Path:
-    """Draw the run in directory `run` as ``overview.png`` there: sizes, metrics and latent neurons over epochs."""
-    metrics = pd.read_csv(run / "metrics.csv")
-    summary = json.loads((run / "summary.json").read_text())
+def draw_overview(path: Path) -> Path:
+    """Draw the finished run in the directory `path` as ``overview.png`` there; return that file.
+
+    Raises `ConfigError` if there is no finished run.
+    """
+    result = read_result(path)
+    if result is None or result.summary is None:
+        raise ConfigError("results_dir", f"{path} holds no finished run; aldvae adaptive makes one")
+    return write_figure(_draw(result), path / "overview.png")
+
+
+def _draw(result: Result) -> Figure:
+    """Draw sizes, metrics and latent neurons over epochs."""
+    metrics, stop_epoch = result.metrics, result.answer["stop_epoch"]
     figure = Figure(figsize=(10, 9), layout="constrained")
     axes = figure.subplots(3, 2)
     _draw_sizes(axes[0, 0], metrics)
-    _draw_neurons(axes[0, 1], pd.read_csv(run / "latent.csv"))
-    for axis, (column, title) in zip(axes.flat[2:], TITLES.items(), strict=True):
-        _draw_metric(axis, metrics, column, title)
+    _draw_neurons(axes[0, 1], result.latent)
+    for axis, metric in zip(axes.flat[2:], _PANELS, strict=True):
+        _draw_metric(axis, metrics, metric)
     for axis in axes.flat:
         axis.set_xlabel("epoch")
-        if summary["stop_epoch"] is not None:
-            axis.axvline(summary["stop_epoch"], color=_RED, linewidth=1)
-    figure.suptitle(_headline(json.loads((run / "config.json").read_text())["settings"], summary))
-    return write_figure(figure, run / "overview.png")
+        if stop_epoch is not None:
+            axis.axvline(stop_epoch, color=_RED, linewidth=1)
+    figure.suptitle(_headline(result.config, result.answer))
+    return figure
 
 
-def _headline(settings: dict[str, Any], summary: dict[str, Any]) -> str:
-    what = f"{settings['dataset']}, from {settings['init_dim']} latent dimensions, seed {settings['seed']}: "
-    if settings["kind"] == "fixed":
-        return what + "fixed size"
+def _headline(config: RunConfig, summary: Summary) -> str:
+    start = f"{config.dataset}, from {config.init_dim} latent dimensions, seed {config.seed}: "
+    if config.kind == "fixed":
+        return start + "fixed size"
     if summary["stop_epoch"] is None:
-        return what + f"no stop within {summary['epochs']} epochs, size reached {summary['latent_dim']}"
-    found = "size found" if settings["stop"] else "would have stopped at size"
-    return what + f"{found} {summary['stop_latent_dim']} (epoch {summary['stop_epoch']}, red)"
+        return start + f"no stop within {summary['epochs']} epochs, size reached {summary['latent_dim']}"
+    found = "size found" if config.stop else "would have stopped at size"
+    return start + f"{found} {summary['stop_latent_dim']} (epoch {summary['stop_epoch']}, red)"
 
 
 def _draw_sizes(axis: Axes, metrics: pd.DataFrame) -> None:
@@ -60,7 +68,7 @@ def _draw_sizes(axis: Axes, metrics: pd.DataFrame) -> None:
 
 
 def _draw_neurons(axis: Axes, latent: pd.DataFrame) -> None:
-    """Draw the KL divergence of each neuron that was ever there; white from its removal on."""
+    """Draw the KL divergence of each neuron over epochs; white after its removal."""
     table = latent.pivot_table(index="neuron", columns="epoch", values="kl")
     order = table.count(axis=1).sort_values(ascending=False, kind="stable").index
     first, last = int(table.columns.min()), int(table.columns.max())
@@ -77,10 +85,10 @@ def _draw_neurons(axis: Axes, latent: pd.DataFrame) -> None:
     axis.figure.colorbar(picture, ax=axis, format=lambda power, _: f"{10**power:.2g}")
 
 
-def _draw_metric(axis: Axes, metrics: pd.DataFrame, column: str, title: str) -> None:
+def _draw_metric(axis: Axes, metrics: pd.DataFrame, metric: Metric) -> None:
     features = metrics["fid_features"].iloc[0]
-    if metrics[column].isna().all():
+    measured = metrics[["epoch", metric.name]].dropna()
+    if measured.empty:
         axis.text(0.5, 0.5, f"not measured (features: {features})", ha="center", transform=axis.transAxes)
-    measured = metrics[["epoch", column]].dropna()
-    axis.plot(measured["epoch"], measured[column], color=_BLUE, linewidth=1)
-    axis.set_title(f"{title}, {features} features" if column.startswith("fid_") else title)
+    axis.plot(measured["epoch"], measured[metric.name], color=_BLUE, linewidth=1)
+    axis.set_title(f"{metric.title}, {features} features" if metric.frechet_of else metric.title_with_unit)

@@ -1,4 +1,4 @@
-"""How figures look: readable in print, told apart without colour, and the same file each time."""
+"""The style of figures: readable in print and without colour, and byte-identical each time."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
+from aldvae.metrics.table import Metric
 from aldvae.utils.files import write_figure
 
-# Of Okabe and Ito: apart for the colour-blind, and of different lightness in gray; line styles help as well.
+# From Okabe and Ito's palette: distinct for the colour-blind and, by their lightness and line style, in gray.
 BLUE, ORANGE, BLACK, GREEN, PURPLE = "#0072b2", "#e69f00", "#000000", "#009e73", "#cc79a7"
 RED = "#d62728"
 LINES = ((BLUE, "-"), (ORANGE, "--"), (BLACK, ":"), (GREEN, "-."), (PURPLE, "-"))
-# Inches: a column and a page of text, a panel's height; points: text, and the smallest.
+# Inches: the width of a column and of a page, and the height of a panel.
 COLUMN, PAGE, PANEL = 3.4, 7.0, 1.45
+# Points: normal and smallest text.
 _TEXT = 7
 SMALL = 6.5
 _LETTERS_PER_INCH = 17
@@ -38,14 +40,14 @@ _PRINT = {
     "axes.spines.top": False,
     "lines.linewidth": 1.0,
     "legend.frameon": False,
-    # Fonts are embedded as they are; journals refuse the other kind.
+    # TrueType: many journals refuse Type 3 fonts.
     "pdf.fonttype": 42,
 }
 
 
 @contextmanager
 def print_style() -> Iterator[None]:
-    """Draw and save for print inside the context."""
+    """Apply the print style inside the context, in which figures must be both drawn and saved."""
     with mpl.rc_context(_PRINT):  # type: ignore[arg-type]
         yield
 
@@ -55,81 +57,78 @@ def save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
     return [write_figure(figure, stem.with_name(f"{stem.name}.{kind}"), dpi=200) for kind in formats]
 
 
-def wrapped(text: str, inches: float) -> str:
-    """Return `text` in lines that are no wider than so many `inches` where it is `SMALL`."""
+def wrap(text: str, inches: float) -> str:
+    """Return `text` broken into lines that, in size `SMALL`, are at most so many `inches` wide."""
     return textwrap.fill(text, int(inches * _LETTERS_PER_INCH))
 
 
 def fid_axis(axis: Axes) -> None:
-    """Make the y axis of a Fréchet distance logarithmic, with numbers a reader knows."""
+    """Make the y axis of a Fréchet distance logarithmic, with plain numbers instead of powers of ten."""
     axis.set_yscale("log")
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter(ScalarFormatter())
     axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def metric_label(metric: str, features: str) -> str:
-    """Return an axis title for a metric, naming the `features` behind a Fréchet distance."""
-    if metric.startswith("fid_") and features == "none":
+def metric_label(metric: Metric, features: str) -> str:
+    """Return the axis title of a metric; that of a Fréchet distance names the `features` behind it."""
+    if not metric.frechet_of:
+        return f"{metric.title}\n({metric.unit})" if metric.unit else metric.title
+    if features == "none":
         return "Fréchet distance"
-    if metric.startswith("fid_"):
-        of = "reconstr." if metric == "fid_recon" else "generations"
-        return f"FID of {of}" if features == "inception" else f"Fréchet d. of {of}\n({features} features)"
-    return {
-        "loss": "Loss\n(nats per sample)",
-        "recon_loss": "Reconstruction loss\n(nats per sample)",
-        "silhouette": "Silhouette score",
-    }[metric]
+    if features == "inception":
+        return f"FID of {metric.frechet_of}"
+    return f"Fréchet d. of {metric.frechet_of}\n({features} features)"
+
+
+@dataclass
+class FigureSet:
+    """Figures by name, and a line for each run that a figure lacks, with the command that makes it."""
+
+    figures: dict[str, Figure] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+    def __or__(self, other: FigureSet) -> FigureSet:
+        """Return both sets together."""
+        return FigureSet(self.figures | other.figures, self.missing + other.missing)
 
 
 _LONGEST_SLUG = 80
 
 
-@dataclass
-class Drawn:
-    """Figures by their names, and a line for each thing that is missing, with the command that would make it."""
-
-    figures: dict[str, Figure] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
-
-    def __or__(self, other: Drawn) -> Drawn:
-        """Return both together."""
-        return Drawn(self.figures | other.figures, self.missing + other.missing)
-
-
 def slug(label: str) -> str:
-    """Return `label` as part of a file name; a long one is cut and told apart by a hash."""
+    """Return `label` as part of a file name; a long one is cut and made unique by a hash."""
     slug = "".join(f"-{part.strip().replace(' ', '-').replace('_', '-')}" for part in label.split(",") if part)
     if len(slug) <= _LONGEST_SLUG:
         return slug
     return f"{slug[:_LONGEST_SLUG]}-{hashlib.sha256(label.encode()).hexdigest()[:6]}"
 
 
-# Inches of a line of text.
+# Inches: the height of a line of text.
 _LINE = 0.13
 
 
-class Rows:
-    """Rows on an axis, named at its left in lines no wider than so many inches."""
+class DotRows:
+    """Rows of dots on an axis whose x is the latent size; each row has a name at its left."""
 
     def __init__(self, names: Sequence[str], inches: float) -> None:
-        """Give each row the lines its name takes, and one more that keeps it apart from the next."""
-        self.names = [wrapped(name.replace("_", " "), inches) for name in names]
+        """Break each name into lines of at most so many `inches`; a blank line separates two rows."""
+        self.names = [wrap(name.replace("_", " "), inches) for name in names]
         lines = [name.count("\n") + 2 for name in self.names]
         self.places = [end - height / 2 for end, height in zip(accumulate(lines), lines, strict=True)]
         self._lines = sum(lines)
 
     @property
     def height(self) -> float:
-        """The inches that all rows take."""
+        """The height of all rows together, in inches."""
         return _LINE * self._lines
 
     def label(self, axis: Axes) -> None:
-        """Put the names on the axis."""
+        """Put the names at the left of the axis."""
         axis.set_yticks(self.places, self.names)
         axis.set_ylim(self._lines, 0)
 
     def mark(self, axis: Axes, row: int, size: int, colour: str, found: bool) -> None:
-        """Set a mark at `size`, hollow where it was reached and not found."""
+        """Draw a dot at `size` in a row, hollow if the size was reached but not found."""
         fill = "full" if found else "none"
         axis.plot(size, self.places[row], "o", color=colour, markersize=4, fillstyle=fill, alpha=0.7)
