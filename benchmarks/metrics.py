@@ -22,7 +22,7 @@ def main() -> None:
         config, data, features, trainer, evaluator = mnist()
         trainer.train_epoch(1)
         images, noise = to_float(data.validation.x), torch.randn(len(data.validation), trainer.model.latent_dim)
-        first = images[: config.fid_samples]
+        first = images[: config.metrics.fid_samples]
 
         @torch.inference_mode()
         def passes() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from aldvae.config.execution import Execution
-from aldvae.config.resolve import resolve
+from aldvae.config.resolve import Overrides, resolve
 from aldvae.config.run_config import RunConfig
 from aldvae.data.dataset import Dataset
 from aldvae.metrics.evaluation import Evaluator
@@ -27,7 +27,7 @@ class Parts(NamedTuple):
 
 def mnist() -> Parts:
     """Load the data in `ALDVAE_DATA_DIR` and build the parts."""
-    config = resolve("adaptive", "mnist", fid_features="classifier")
+    config = resolve("adaptive", "mnist", Overrides({"fid_features": "classifier"}))
     execution, device = Execution(), pick_device("cpu")
     data = load_data(config, execution, InputCache())
     features = load_run_features(config, execution, data, device, InputCache())

@@ -12,14 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 from timing import machine
 
 from aldvae.config.execution import Execution
-from aldvae.config.resolve import resolve
+from aldvae.config.resolve import Overrides, resolve
 from aldvae.training.loop import run
 
 RUNS = 200
@@ -28,10 +27,10 @@ RUNS = 200
 def main() -> None:
     """Create the runs, plot them and print the seconds."""
     with tempfile.TemporaryDirectory() as root:
-        config = resolve("adaptive", "digits", stop=False)
+        config = resolve("adaptive", "digits", Overrides({"stop": False}))
         source = run(config, Execution(results_dir=Path(root) / "one")).path
         for seed in range(RUNS):
-            copy = replace(config, seed=seed)
+            copy = config.override(seed=seed)
             target = shutil.copytree(source, Path(root) / "many" / copy.name)
             (target / "config.json").write_text(json.dumps({"settings": copy.to_json(), "inputs": {}}))
         begin = time.monotonic()
@@ -42,7 +41,9 @@ def main() -> None:
         for table in (Path(root) / "many").glob("*/*.csv"):
             pd.read_csv(table)
         reading = time.monotonic() - begin
-    print(f"{RUNS} runs of {config.epochs} epochs: {len(completed.stdout.splitlines())} files in {seconds:.1f} s")
+    print(
+        f"{RUNS} runs of {config.training.epochs} epochs: {len(completed.stdout.splitlines())} files in {seconds:.1f} s"
+    )
     print(f"roofline: reading the tables alone in {reading:.1f} s; {machine()}")
 
 

@@ -12,7 +12,7 @@ import torch
 from timing import medians, report
 
 from aldvae.config.execution import Execution
-from aldvae.config.resolve import resolve
+from aldvae.config.resolve import Overrides, resolve
 from aldvae.training.inputs import InputCache, load_data
 from aldvae.training.stacked import train_stack
 from aldvae.training.trainer import Trainer
@@ -21,9 +21,8 @@ from aldvae.utils.devices import cpu_settings
 
 def compare(dataset: str, limit: int | None, runs: int, device: torch.device, repetitions: int) -> None:
     """Time an epoch of all runs, one after another and as a stack, alternately."""
-    configs = [
-        resolve("adaptive", dataset, init_dim=32, limit=limit, fid_features="none", seed=seed) for seed in range(runs)
-    ]
+    config = resolve("adaptive", dataset, Overrides({"init_dim": 32, "limit": limit, "fid_features": "none"}))
+    configs = [config.override(seed=seed) for seed in range(runs)]
     data = load_data(configs[0], Execution(), InputCache())
     alone, stacked = ([Trainer(config, data, device) for config in configs] for _ in range(2))
 

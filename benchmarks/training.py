@@ -7,14 +7,13 @@ one) prints the seconds of an epoch of each at size 100, and the ratios; `plain.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 
 import torch
 from plain import bare_epoch, conv, conv_work, mlp, mlp_work, plain_epoch
 from timing import medians, report, roofline
 
 from aldvae.config.execution import Execution
-from aldvae.config.resolve import resolve
+from aldvae.config.resolve import Overrides, resolve
 from aldvae.data.dataset import to_float
 from aldvae.training.inputs import InputCache, load_data
 from aldvae.training.trainer import Trainer
@@ -33,12 +32,12 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     arguments = parser.parse_args()
     limit, network, work = CASES[arguments.case]
-    config = resolve("adaptive", arguments.case, limit=limit, fid_features="none", init_dim=100)
+    config = resolve("adaptive", arguments.case, Overrides({"limit": limit, "fid_features": "none", "init_dim": 100}))
     with cpu_settings(arguments.threads):
         data = load_data(config, Execution(), InputCache())
         images, step = to_float(data.train.x), work()
         trainer, half = (
-            Trainer(replace(config, precision=precision), data, torch.device("cpu"))
+            Trainer(config.override(precision=precision), data, torch.device("cpu"))
             for precision in ("float32", "bfloat16")
         )
         epochs = iter(range(1, 1000))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -15,9 +15,15 @@ from typing import Any
 
 import pytest
 
-from aldvae.config.presets import PROTOCOLS
+from aldvae.config.execution import Execution
+from aldvae.config.presets import PRESETS
+from aldvae.config.resolve import Overrides
+from aldvae.config.resolve import resolve as resolve_config
+from aldvae.config.run_config import RunConfig
 from aldvae.data.dataset import Dataset
 from aldvae.data.load import load_dataset
+from aldvae.sweeps.jobs import Job
+from aldvae.sweeps.jobs import sweep as sweep_jobs
 
 # Settings of an adaptive run on digits that takes a second.
 TINY: dict[str, Any] = {
@@ -34,6 +40,27 @@ Result = subprocess.CompletedProcess[str]
 Cli = Callable[..., Result]
 
 
+def resolve(
+    kind: str, dataset: str, execution: Execution | None = None, protocol: str | None = None, **settings: Any
+) -> RunConfig:
+    """`aldvae.config.resolve.resolve` with the overrides as keywords."""
+    return resolve_config(kind, dataset, Overrides(settings, protocol), execution)
+
+
+def sweep(
+    kind: str,
+    dataset: str,
+    execution: Execution | None = None,
+    *,
+    sizes: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+    protocol: str | None = None,
+    **settings: Any,
+) -> list[Job]:
+    """`aldvae.sweeps.jobs.sweep` with the overrides as keywords."""
+    return sweep_jobs(kind, dataset, Overrides(settings, protocol), execution, sizes=sizes, seeds=seeds)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache for this session, so that no test reads or changes the user's."""
@@ -45,7 +72,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def digits(limit: int | None = None) -> Dataset:
     """Return the embedded digits, split as in their protocol."""
-    return load_dataset("digits", validation=PROTOCOLS["digits"].validation, limit=limit, cache_dir=Path())
+    return load_dataset("digits", validation=PRESETS["digits"].validation, limit=limit, cache_dir=Path())
 
 
 @pytest.fixture(scope="session")

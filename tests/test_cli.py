@@ -12,10 +12,9 @@ from matplotlib.image import imread
 from aldvae import __version__
 from aldvae.config.execution import Execution, Schedule
 from aldvae.config.options import flag, settings
-from aldvae.config.resolve import resolve
 from aldvae.config.run_config import COMPRESSION, RunConfig
 from aldvae.data.sources import SOURCES
-from tests.conftest import Cli, Result
+from tests.conftest import Cli, Result, resolve
 
 TINY = ("--limit=200", "--epochs=4", "--patience=2", "--fid-samples=50", "--silhouette-samples=50", "--hidden-dim=16")
 
@@ -138,7 +137,7 @@ def test_help_names_every_option(cli: Cli, command: str, declared: tuple[type, .
         (["seeds", "--executor=slurm"], "--executor slurm is not known"),
         (["seeds", "--population=0"], "--population must be 1"),
         (["seeds", "--population=many"], "--population must be 1 to 1024, auto or off, not many"),
-        (["seeds", "--population=2", "--executor=ray"], "--population means nothing without --executor local"),
+        (["seeds", "--population=2", "--executor=ray"], "--population has no effect without --executor local"),
         (["sweep-init", "--init-dims=8,8"], "--init-dims lists a number twice"),
         (["run", "nowhere.toml"], "nowhere.toml cannot be read"),
         (["plot"], "--results-dir runs is not there"),

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -15,18 +14,18 @@ from aldvae.compression.rules.robust import RobustRule
 from aldvae.compression.rules.slopes import AuthorsRule, PaperRule
 from aldvae.config.execution import Execution
 from aldvae.config.options import settings
-from aldvae.config.resolve import resolve
-from aldvae.config.run_config import RunConfig
-from aldvae.sweeps.jobs import sweep
+from aldvae.config.resolve import Overrides
+from aldvae.config.run_config import SECTIONS, RunConfig
 from aldvae.utils.errors import ConfigError
+from tests.conftest import resolve, sweep
 
 
 def test_what_is_not_given_comes_from_the_protocol() -> None:
-    config = resolve("adaptive", "mnist")
-    assert (config.init_dim, config.epochs, config.hidden_dim, config.batch_size) == (100, 200, 400, 64)
-    assert (config.select, config.rule, config.fid_features) == ("random", "paper", "inception")
-    assert (config.patience, config.window, config.slow_window, config.step) == (5, 20, 10, 5)
-    assert resolve("adaptive", "mnist", epochs=7, limit=None).epochs == 7
+    settings = resolve("adaptive", "mnist").settings
+    paper = {"init_dim": 100, "epochs": 200, "hidden_dim": 400, "batch_size": 64, "fid_features": "inception"}
+    paper |= {"rule": "paper", "select": "random", "patience": 5, "window": 20, "slow_window": 10, "step": 5}
+    assert {name: settings[name] for name in paper} == paper
+    assert resolve("adaptive", "mnist", epochs=7, limit=None).training.epochs == 7
 
 
 @given(
@@ -61,13 +60,14 @@ def test_every_setting_changes_the_name() -> None:
         "precision": "bfloat16",
     }
     other |= {"silhouette_on": "means", "silhouette_groups": "classes", "metrics_every": 5, "fid_precision": "float16"}
-    config = replace(config, fid_features="inception")
+    config = config.override(fid_features="inception")
     other |= {"network": "conv", "channels": 8, "likelihood": "gaussian", "resize": 9, "validation": 0.4}
     other |= {"posterior": "softmax", "shuffle": False, "rule": "authors", "shrunk_layers": "frozen"}
     other |= {"slow_down": "means", "stopping": "slow"}
-    for setting in settings(RunConfig):
-        value = other[setting.name] if setting.name in other else getattr(config, setting.name) + 1
-        assert replace(config, **{setting.name: value}).name != config.name, setting.name
+    current: dict[str, Any] = config.settings
+    for setting in settings(*SECTIONS):
+        value = other[setting.name] if setting.name in other else current[setting.name] + 1
+        assert config.override(**{setting.name: value}).name != config.name, setting.name
 
 
 def test_new_settings_leave_the_names_of_older_runs() -> None:
@@ -82,9 +82,9 @@ def test_new_settings_leave_the_names_of_older_runs() -> None:
 
 def test_the_authors_protocol_sets_every_difference() -> None:
     config = resolve("adaptive", "mnist", protocol="authors")
-    assert (config.posterior, config.shuffle, config.fid_samples) == ("softmax", False, 100)
-    assert (config.silhouette_groups, config.silhouette_samples) == ("classes", 1000)
-    assert (config.rule, config.select, config.shrunk_layers) == ("authors", "last", "frozen")
+    authors = {"posterior": "softmax", "shuffle": False, "fid_samples": 100, "silhouette_groups": "classes"}
+    authors |= {"silhouette_samples": 1000, "rule": "authors", "select": "last", "shrunk_layers": "frozen"}
+    assert {name: config.settings[name] for name in authors} == authors
     rule = config.make_rule()
     assert rule == AuthorsRule()
     assert resolve("adaptive", "mnist", protocol="paper") == resolve("adaptive", "mnist")
@@ -95,9 +95,9 @@ def test_the_authors_protocol_sets_every_difference() -> None:
 def test_what_is_given_wins_over_the_protocol() -> None:
     given: dict[str, Any] = {"posterior": "gaussian", "shuffle": True, "fid_samples": 500, "rule": "paper"}
     config = resolve("adaptive", "mnist", protocol="authors", **given)
-    assert {name: getattr(config, name) for name in given} == given
+    assert {name: config.settings[name] for name in given} == given
     assert config.make_rule() == PaperRule()
-    assert config.select == "last"
+    assert config.settings["select"] == "last"
     by_slope = resolve("adaptive", "mnist", protocol="authors", slow_down="slope")
     assert by_slope.make_rule() == AuthorsRule(slow_down="slope")
 
@@ -124,30 +124,32 @@ def test_of_the_authors_protocol_a_fixed_size_takes_what_is_not_compression() ->
     ],
 )
 def test_an_option_that_means_nothing_to_the_robust_rule_is_refused(option: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"--{option.replace('_', '-')} means nothing to --rule robust"):
+    with pytest.raises(ConfigError, match=f"--{option.replace('_', '-')} has no effect with --rule robust"):
         resolve("adaptive", "digits", rule="robust", **{option: value})
 
 
 def test_the_robust_rule_comes_with_settings_of_its_own() -> None:
     config = resolve("adaptive", "digits", rule="robust", beta=0.5, min_dim=3)
-    assert (config.select, config.make_rule()) == ("kl", RobustRule(beta=0.5, min_dim=3, epochs=200))
+    assert (config.settings["select"], config.make_rule()) == ("kl", RobustRule(beta=0.5, min_dim=3, epochs=200))
     with pytest.raises(ConfigError, match="--select must be kl with --rule robust, not random"):
         resolve("adaptive", "digits", rule="robust", select="random")
-    both = resolve("adaptive", "mnist", rule="robust", protocol="authors")
-    assert (both.posterior, both.shuffle, both.shrunk_layers, both.select) == ("softmax", False, "trained", "kl")
+    both = resolve("adaptive", "mnist", rule="robust", protocol="authors").settings
+    merged = {"posterior": "softmax", "shuffle": False, "shrunk_layers": "trained", "select": "kl"}
+    assert {name: both[name] for name in merged} == merged
 
 
-def spoken(command: str) -> dict[str, Any]:
+def named_settings(command: str) -> dict[str, Any]:
     """Return the settings that a command of `aldvae adaptive` names."""
-    words, given, hints = iter(command.split()[2:]), dict[str, Any](), get_type_hints(RunConfig)
+    hints = {name: hint for section in SECTIONS for name, hint in get_type_hints(section).items()}
+    words, named = iter(command.split()[2:]), dict[str, Any]()
     for word in words:
         name = word.removeprefix("--").replace("-", "_")
         if name in hints and hints[name] is not bool:
             kind = next(k for k in (int, float, str) if k in (hints[name], *get_args(hints[name])))
-            given[name] = kind(next(words))
+            named[name] = kind(next(words))
         else:
-            given[name.removeprefix("no_")] = not name.startswith("no_")
-    return given
+            named[name.removeprefix("no_")] = not name.startswith("no_")
+    return named
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def spoken(command: str) -> dict[str, Any]:
 )
 def test_the_command_is_read_back_as_the_same_run(given: dict[str, Any]) -> None:
     config = resolve("adaptive", **given)
-    assert resolve("adaptive", **{"dataset": "digits", **spoken(config.command)}) == config
+    assert resolve("adaptive", **{"dataset": "digits", **named_settings(config.command)}) == config
 
 
 def test_the_rule_of_ones_own_data_is_always_said(tmp_path: Path) -> None:
@@ -186,6 +188,27 @@ def test_the_command_makes_the_same_run() -> None:
     assert not any("/" in word for word in words)
 
 
+def test_explicit_options_are_checked_before_they_are_merged() -> None:
+    with pytest.raises(ConfigError, match="--epoch epoch is not known; did you mean epochs"):
+        Overrides({"epoch": 3})
+    with pytest.raises(ConfigError, match="--epochs is true, not of type int"):
+        Overrides({"epochs": True})
+    assert Overrides({"beta": 2, "limit": None}).settings == {"beta": 2.0}
+    assert Overrides({"beta": 2, "epochs": 3}, "authors").without("beta") == Overrides({"epochs": 3}, "authors")
+
+
+def test_a_configuration_is_stored_flat_and_refuses_what_it_does_not_know() -> None:
+    stored = resolve("fixed", "digits", init_dim=4).to_json()
+    names = [setting.name for setting in settings(*SECTIONS)]
+    assert list(stored) == ["kind", "source", *names]
+    with pytest.raises(TypeError):
+        RunConfig.from_json({**stored, "colour": "red"})
+    with pytest.raises(TypeError):
+        RunConfig.from_json({name: value for name, value in stored.items() if name != "epochs"})
+    with pytest.raises(ConfigError, match="--window has no effect with a model of fixed size; remove it"):
+        RunConfig.from_json({**stored, "window": 7})
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -205,13 +228,13 @@ def test_the_command_makes_the_same_run() -> None:
         ({"clusters": 1}, "--clusters must be 2 or more"),
         ({"channels": 0}, "--channels must be 1 or more"),
         ({"silhouette_on": "mean"}, "did you mean means"),
-        ({"fid_precision": "bfloat16"}, "--fid-precision means nothing to --fid-features classifier"),
+        ({"fid_precision": "bfloat16"}, "--fid-precision has no effect with --fid-features classifier"),
         ({"metrics_every": 10, "patience": 10}, "--metrics-every 10 leaves fewer than two measured epochs"),
         (
             {"rule": "authors", "metrics_every": 10, "patience": 10, "slow_window": 20},
             "--metrics-every 10 leaves fewer than two measured epochs",
         ),
-        ({"fid_features": "none", "threshold_fid_gen": 1.0}, "--threshold-fid-gen means nothing"),
+        ({"fid_features": "none", "threshold_fid_gen": 1.0}, "--threshold-fid-gen has no effect"),
         ({"init_dim": 10**12}, "--init-dim must be 65536 or less"),
         ({"metrics_every": 0}, "--metrics-every must be 1 or more"),
         ({"init_dim": 1}, "--init-dim must be 2 or more, not 1"),

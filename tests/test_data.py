@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from aldvae.config.presets import PROTOCOLS
+from aldvae.config.presets import PRESETS
 from aldvae.data import eurosat, sprites
 from aldvae.data.dataset import Dataset
 from aldvae.data.load import load_dataset
@@ -25,7 +25,7 @@ def load_named(name: str, data_dir: Path, limit: int | None = None) -> Dataset:
 
 
 def test_every_dataset_has_a_protocol() -> None:
-    assert set(SOURCES) == set(PROTOCOLS)
+    assert set(SOURCES) == set(PRESETS)
 
 
 def test_digits_are_split_the_same_each_time() -> None:

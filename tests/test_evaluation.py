@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from aldvae.config.resolve import resolve
 from aldvae.metrics.clustering import agreement, find_clusters, silhouette
 from aldvae.metrics.evaluation import Evaluator, check_samples
 from aldvae.metrics.features import Features
@@ -22,7 +21,7 @@ from aldvae.metrics.latent import active_units, count_dimension_usage
 from aldvae.models.build import build_vae
 from aldvae.models.vae import VAE
 from aldvae.utils.errors import ConfigError, DivergedError
-from tests.conftest import digits
+from tests.conftest import digits, resolve
 
 CPU = torch.device("cpu")
 

@@ -19,11 +19,10 @@ from aldvae.sweeps.executors.base import Ended, EpochDone, Event, State
 from aldvae.sweeps.executors.file_sync import DirectorySync, apply_changes, pack, read_files, unpack
 from aldvae.sweeps.executors.local import LocalExecutor
 from aldvae.sweeps.executors.worker import hide_paths, one_line
-from aldvae.sweeps.jobs import sweep
 from aldvae.training.callbacks import Callback, Row
 from aldvae.training.loop import run
 from aldvae.utils.devices import device_for_worker
-from tests.conftest import TINY, Cli
+from tests.conftest import TINY, Cli, sweep
 
 FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items() if name != "init_dim"]
 FIXED = [option for option in FLAGS if not option.startswith("--patience")]

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from pytorch_fid import fid_score, inception
 
-from aldvae.config.run_config import FID_FEATURES
+from aldvae.config.sections import FID_FEATURES
 from aldvae.data.dataset import select_frames
 from aldvae.metrics.features import FEATURES, FeatureConfig, load_features
 from aldvae.metrics.inception import load_inception

@@ -6,10 +6,9 @@ import pytest
 from matplotlib.image import imread
 
 from aldvae.config.execution import Execution
-from aldvae.config.resolve import resolve
 from aldvae.reporting.figures.run_overview import draw_overview
 from aldvae.training.loop import run
-from tests.conftest import TINY
+from tests.conftest import TINY, resolve
 
 
 @pytest.mark.parametrize("features", ["classifier", "none"])

@@ -8,7 +8,6 @@ import pytest
 
 from aldvae.analysis.grid_search import CRITERIA
 from aldvae.config.execution import Execution
-from aldvae.config.resolve import resolve
 from aldvae.metrics.table import FRECHET, HEADLINE, METRICS
 from aldvae.reporting.figures.paper import ROWS
 from aldvae.reporting.figures.style import metric_label
@@ -16,7 +15,7 @@ from aldvae.reporting.terminal import FIELDS
 from aldvae.runs.records import COLUMNS
 from aldvae.runs.results import read_result
 from aldvae.training.loop import run
-from tests.conftest import TINY
+from tests.conftest import TINY, resolve
 
 
 def test_the_columns_of_existing_runs_stay() -> None:

@@ -21,14 +21,15 @@ from safetensors.torch import load_file
 
 from aldvae.config.execution import Execution, Schedule
 from aldvae.config.options import flag, settings
-from aldvae.config.resolve import own_data, resolve
-from aldvae.config.run_config import RunConfig
+from aldvae.config.resolve import own_data
+from aldvae.config.run_config import SECTIONS
 from aldvae.data.catalogue import dataset_table
 from aldvae.sweeps.jobs import Job, JobList
 from aldvae.sweeps.runner import describe_sweep
 from aldvae.training.inputs import InputCache
 from aldvae.training.loop import run
 from aldvae.utils.errors import ConfigError
+from tests.conftest import resolve
 
 PACKAGE = Path(__file__).parents[1] / "aldvae"
 
@@ -165,7 +166,7 @@ def test_a_value_without_effect_is_refused_by_name(pictures: Path, case: Case) -
 
 
 def test_no_setting_of_a_run_is_forgotten() -> None:
-    assert {case.option for case in (*CASES, *REFUSED)} == {setting.name for setting in settings(RunConfig)}
+    assert {case.option for case in (*CASES, *REFUSED)} == {setting.name for setting in settings(*SECTIONS)}
 
 
 def executed(tmp_path: Path, **settings: Any) -> Path:

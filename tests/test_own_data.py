@@ -14,12 +14,13 @@ from sklearn.datasets import load_digits
 
 import aldvae
 from aldvae.config.execution import Execution
-from aldvae.config.resolve import own_data, resolve
+from aldvae.config.resolve import own_data
 from aldvae.data import own
 from aldvae.data.dataset import Samples
 from aldvae.data.load import load_dataset
 from aldvae.training.loop import run
 from aldvae.utils.errors import ConfigError
+from tests.conftest import resolve
 
 RANDOM = np.random.default_rng(0)
 
@@ -237,7 +238,12 @@ def test_a_constant_column_is_named(tmp_path: Path) -> None:
 def test_shape_and_labels_decide_the_defaults(folder: Path, tmp_path: Path) -> None:
     execution = Execution(cache_dir=tmp_path / "cache")
     pets = resolve("adaptive", str(folder), execution)
-    assert (pets.network, pets.clusters, pets.fid_features, pets.dataset) == ("conv", 2, "pca", "pets")
+    assert (pets.model.network, pets.data.clusters, pets.metrics.fid_features, pets.data.dataset) == (
+        "conv",
+        2,
+        "pca",
+        "pets",
+    )
     assert pets.name.startswith("pets-adaptive-dim100-seed0-")
     np.save(tmp_path / "v.npy", RANDOM.random((30, 12)))
     with pytest.raises(ConfigError, match=r"--clusters is needed: .* has no labels"):
@@ -246,9 +252,9 @@ def test_shape_and_labels_decide_the_defaults(folder: Path, tmp_path: Path) -> N
     with pytest.raises(ConfigError, match=r"--clusters is needed: .* has one class only"):
         resolve("adaptive", str(one_class), execution)
     vectors = resolve("adaptive", str(tmp_path / "v.npy"), execution, clusters=3)
-    assert (vectors.network, vectors.likelihood, vectors.init_dim) == ("mlp", "gaussian", 12)
+    assert (vectors.model.network, vectors.model.likelihood, vectors.model.init_dim) == ("mlp", "gaussian", 12)
     np.save(tmp_path / "s.npy", RANDOM.random((30, 8, 8)))
-    assert resolve("adaptive", str(tmp_path / "s.npy"), execution, clusters=3).network == "mlp"
+    assert resolve("adaptive", str(tmp_path / "s.npy"), execution, clusters=3).model.network == "mlp"
 
 
 def test_the_name_of_a_run_does_not_depend_on_the_path_of_its_data(folder: Path, tmp_path: Path) -> None:

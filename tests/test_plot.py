@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from PIL import Image
 from aldvae.analysis.series import Series, describe, fixed_size_config, group_by_seed, sweep_command
 from aldvae.analysis.tables import make_tables, markdown
 from aldvae.config.execution import Execution
-from aldvae.config.resolve import resolve
 from aldvae.config.run_config import COMPRESSION, RunConfig
 from aldvae.models.build import build_vae
 from aldvae.reporting.figures.paper import draw_paper, size_text
@@ -25,11 +23,10 @@ from aldvae.reporting.figures.style import COLUMN, PAGE, print_style
 from aldvae.reporting.html_report import write_report
 from aldvae.reporting.plot import plot_results
 from aldvae.runs.results import read_results
-from aldvae.sweeps.jobs import sweep
 from aldvae.training.artifacts import draw_images
 from aldvae.training.loop import run
 from aldvae.utils.errors import ConfigError
-from tests.conftest import Cli, digits
+from tests.conftest import Cli, digits, resolve, sweep
 
 TINY: dict[str, Any] = {
     "limit": 200,
@@ -89,7 +86,9 @@ def _legend(figure: Figure) -> list[str]:
 
 def test_the_curve_is_the_mean_over_seeds(results: Path) -> None:
     (series,) = [
-        s for s in group_by_seed(read_results(results))[0] if s.config.kind == "adaptive" and not s.config.stop
+        s
+        for s in group_by_seed(read_results(results))[0]
+        if s.config.kind == "adaptive" and not s.config.settings["stop"]
     ]
     tables = [pd.read_csv(r.path / "metrics.csv")["recon_loss"] for r in series.results]
     expected = (tables[0] + tables[1]) / 2
@@ -126,7 +125,9 @@ def _is_text(artist: Any) -> bool:
 
 def test_what_is_missing_is_reported_with_the_command_that_makes_it(results: Path) -> None:
     found = group_by_seed(read_results(results))[0]
-    stopped = [s for s in found if s.config.kind == "adaptive" and s.config.stop and s.config.init_dim == 14]
+    stopped = [
+        s for s in found if s.config.kind == "adaptive" and s.config.settings["stop"] and s.config.model.init_dim == 14
+    ]
     missing = draw_paper(stopped).missing
     assert [line.partition(":")[0] for line in missing] == [
         "Figure 2 needs a run without stop",
@@ -154,7 +155,7 @@ def test_tables_hold_what_the_runs_hold(results: Path) -> None:
     assert sizes.loc[14, "stop_epoch_mean"] == 4
     both = tables["adaptive_and_fixed"].set_index("metric")
     assert set(both["init_dim"]) == {14}
-    (nine,) = [s for s in found if s.config.kind == "fixed" and s.config.init_dim == 9]
+    (nine,) = [s for s in found if s.config.kind == "fixed" and s.config.model.init_dim == 9]
     assert both.loc["recon_loss", "fixed"] == pytest.approx(np.mean(nine.final("recon_loss")), abs=1e-4)
     assert "fid_gen (classifier)" in both.index
     cost = tables["cost"].set_index("init_dim")
@@ -167,11 +168,11 @@ def test_tables_hold_what_the_runs_hold(results: Path) -> None:
 def test_settings_are_described_by_their_differences() -> None:
     config = resolve("adaptive", "mnist")
     assert describe(config) == ""
-    assert describe(replace(config, epochs=40, seed=3, init_dim=80)) == "epochs 40"
-    assert describe(replace(config, patience=10, beta=4.0)) == "beta 4.0, patience 10"
+    assert describe(config.override(epochs=40, seed=3, init_dim=80)) == "epochs 40"
+    assert describe(config.override(patience=10, beta=4.0)) == "beta 4.0, patience 10"
     assert describe(resolve("adaptive", "mnist", rule="robust")) == ""
-    assert describe(replace(config, patience=10, beta=4.0), COMPRESSION) == "beta 4.0"
-    assert fixed_size_config(replace(config, patience=10, stop=False), 12) == resolve("fixed", "mnist", init_dim=12)
+    assert describe(config.override(patience=10, beta=4.0), COMPRESSION) == "beta 4.0"
+    assert fixed_size_config(config.override(patience=10, stop=False), 12) == resolve("fixed", "mnist", init_dim=12)
     assert size_text([7]) == "7"
     assert size_text([6, 8]) == "7.0±1.4"
 
@@ -185,7 +186,7 @@ def test_plots_need_neither_models_nor_checkpoints(results: Path, tmp_path: Path
 
 def test_a_grid_for_the_cost_is_the_protocols_or_has_all_seeds(results: Path) -> None:
     found, _ = group_by_seed(read_results(results))
-    (nine,) = [s for s in found if s.config.kind == "fixed" and s.config.init_dim == 9]
+    (nine,) = [s for s in found if s.config.kind == "fixed" and s.config.model.init_dim == 9]
     fewer = [*(s for s in found if s is not nine), Series(nine.results[:1])]
     assert set(make_tables(fewer)["cost"]["grid_sizes"]) == {"2"}
 

@@ -17,7 +17,7 @@ import pytest
 
 from aldvae.runs.directory import RunDirectory
 from aldvae.sweeps.executors.base import Ended, EpochDone, Message, State
-from aldvae.sweeps.jobs import sweep
+from tests.conftest import sweep
 from tests.test_executors import FLAGS, contents
 
 pytest.importorskip("ray")

@@ -14,13 +14,12 @@ import pytest
 
 import aldvae
 from aldvae.config.execution import Execution
-from aldvae.config.resolve import resolve
 from aldvae.reporting.figures.run_overview import draw_overview
 from aldvae.runs.records import COLUMNS, LATENT_SPACE, csv_rows, csv_text, format_cell, parse_cell
 from aldvae.runs.results import Result, read_result
 from aldvae.training.loop import run
 from aldvae.utils.errors import ConfigError
-from tests.conftest import TINY
+from tests.conftest import TINY, resolve
 
 TABLES = {**COLUMNS, "latent_space": LATENT_SPACE}
 

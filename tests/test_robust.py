@@ -79,9 +79,15 @@ def play(world: World, start: int, epochs: int = 120, rule: RobustRule | None = 
 
 @given(st.integers(2, 30), st.integers(0, 70))
 def test_finds_the_informative_dimensions_from_any_start(true_dim: int, more: int) -> None:
-    """A tenth more, rounded up, unless the start has fewer."""
+    """The answer is a tenth more, rounded up, at most the start; from a start that close, between truth and start."""
     start = true_dim + more
-    assert play(falling_idle(true_dim), start).found == min(math.ceil(1.1 * true_dim), start)
+    found = play(falling_idle(true_dim), start).found
+    if 0 < more < math.ceil(0.1 * start):
+        # Too few fall idle for a sign that this model switches dimensions off: trials decide.
+        assert found is not None
+        assert true_dim <= found <= start
+    else:
+        assert found == min(math.ceil(1.1 * true_dim), start)
 
 
 @given(st.integers(3, 20))

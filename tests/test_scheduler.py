@@ -12,8 +12,9 @@ import pytest
 from aldvae.runs.directory import FAILURE
 from aldvae.sweeps import scheduler
 from aldvae.sweeps.executors.base import Ended, EpochDone, Event, Message, State
-from aldvae.sweeps.jobs import Job, sweep
+from aldvae.sweeps.jobs import Job
 from aldvae.sweeps.scheduler import RETRIES, Scheduler
+from tests.conftest import sweep
 
 
 class Script:

@@ -11,7 +11,6 @@ import torch
 
 from aldvae.compression.compressor import Step
 from aldvae.config.execution import Execution
-from aldvae.config.resolve import resolve
 from aldvae.config.run_config import RunConfig
 from aldvae.runs.directory import RunDirectory
 from aldvae.sweeps.stacking import stack_key
@@ -20,7 +19,7 @@ from aldvae.training.inputs import InputCache
 from aldvae.training.loop import Member, Outcome, Run, run, run_stack
 from aldvae.training.stacked import train_stack
 from aldvae.training.trainer import Trainer
-from tests.conftest import digits
+from tests.conftest import digits, resolve
 
 TINY: dict[str, Any] = {
     "limit": 200,

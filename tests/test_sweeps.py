@@ -9,25 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aldvae.config.execution import Execution, Schedule, threads_per_job
-from aldvae.config.presets import DIFFERENCES, PROTOCOLS
-from aldvae.config.resolve import resolve
-from aldvae.sweeps.jobs import distinct, numbers, sweep
+from aldvae.config.presets import PRESETS, protocol_settings
+from aldvae.sweeps.jobs import distinct, parse_int_list
 from aldvae.sweeps.plan_file import PlanError, load_plan
 from aldvae.utils.errors import ConfigError
+from tests.conftest import resolve, sweep
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 
 @given(st.lists(st.integers(0, 9_999), min_size=1, max_size=20, unique=True))
 def test_numbers_reads_what_a_list_says(values: list[int]) -> None:
-    assert numbers("dims", ",".join(map(str, values))) == values
-    assert numbers("dims", " , ".join(map(str, values))) == values
+    assert parse_int_list("dims", ",".join(map(str, values))) == values
+    assert parse_int_list("dims", " , ".join(map(str, values))) == values
 
 
 @given(st.integers(0, 500), st.integers(0, 500))
 def test_numbers_reads_ranges(first: int, length: int) -> None:
-    assert numbers("seeds", f"{first}-{first + length}") == list(range(first, first + length + 1))
-    assert numbers("seeds", f"{first}-{first + length},{first + length + 7}")[-2:] == [
+    assert parse_int_list("seeds", f"{first}-{first + length}") == list(range(first, first + length + 1))
+    assert parse_int_list("seeds", f"{first}-{first + length},{first + length + 7}")[-2:] == [
         first + length,
         first + length + 7,
     ]
@@ -36,20 +36,24 @@ def test_numbers_reads_ranges(first: int, length: int) -> None:
 @pytest.mark.parametrize("text", ["", "a", "1,,2", "4-1", "1-2-3", "-1", "1.5", "1,1", "0-3,2", "0-99999999"])
 def test_what_is_no_list_of_numbers_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--seeds"):
-        numbers("seeds", text)
+        parse_int_list("seeds", text)
 
 
-@pytest.mark.parametrize("dataset", sorted(PROTOCOLS))
+@pytest.mark.parametrize("dataset", sorted(PRESETS))
 def test_the_papers_values_are_the_defaults(dataset: str) -> None:
-    known = PROTOCOLS[dataset]
+    known = PRESETS[dataset]
     runs = [job.config for job in sweep("grid", dataset)]
-    assert {(run.init_dim, run.seed) for run in runs} == {(size, seed) for size in known.grid for seed in range(5)}
-    assert {(run.kind, run.epochs) for run in runs} == {("fixed", known.epochs)}
+    assert {(run.model.init_dim, run.training.seed) for run in runs} == {
+        (size, seed) for size in known.grid for seed in range(5)
+    }
+    assert {(run.kind, run.training.epochs) for run in runs} == {("fixed", known.epochs)}
     starts = [job.config for job in sweep("sweep-init", dataset)]
-    assert {(run.init_dim, run.seed) for run in starts} == {(s, seed) for s in known.init_dims for seed in range(5)}
+    assert {(run.model.init_dim, run.training.seed) for run in starts} == {
+        (s, seed) for s in known.init_dims for seed in range(5)
+    }
     assert {run.kind for run in starts} == {"adaptive"}
-    assert [job.config.seed for job in sweep("seeds", dataset)] == [0, 1, 2, 3, 4]
-    assert {job.config.init_dim for job in sweep("seeds", dataset)} == {known.init_dims[0]}
+    assert [job.config.training.seed for job in sweep("seeds", dataset)] == [0, 1, 2, 3, 4]
+    assert {job.config.model.init_dim for job in sweep("seeds", dataset)} == {known.init_dims[0]}
 
 
 def test_sweeps_are_lists_over_the_one_run_type() -> None:
@@ -67,7 +71,7 @@ def test_a_run_of_several_sweeps_is_done_once() -> None:
 
 
 def test_rule_settings_mean_nothing_to_a_fixed_size() -> None:
-    with pytest.raises(ConfigError, match="--patience means nothing to a model of fixed size"):
+    with pytest.raises(ConfigError, match="--patience has no effect with a model of fixed size"):
         sweep("grid", "digits", patience=7)
 
 
@@ -86,8 +90,8 @@ def test_own_data_are_read_once_and_travel_with_each_job(tmp_path: Path) -> None
     np.save(path, np.random.default_rng(0).normal(size=(50, 6)))
     jobs = sweep("grid", str(path), Execution(cache_dir=tmp_path), clusters=3)
     assert {job.own_data for job in jobs} == {path}
-    assert {job.config.init_dim for job in jobs} == {2, 4}
-    assert len({job.config.source for job in jobs}) == 1
+    assert {job.config.model.init_dim for job in jobs} == {2, 4}
+    assert len({job.config.data.source for job in jobs}) == 1
 
 
 def test_threads_never_exceed_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,8 +127,8 @@ def test_a_run_takes_at_most_the_threads_of_its_job(
     [
         ({"executor": "slurm"}, "--executor slurm is not known"),
         ({"jobs": 0}, "--jobs must be"),
-        ({"ray_address": "auto"}, "--ray-address means nothing without --executor ray"),
-        ({"gpus_per_run": 0.5}, "--gpus-per-run means nothing without --executor ray"),
+        ({"ray_address": "auto"}, "--ray-address has no effect without --executor ray"),
+        ({"gpus_per_run": 0.5}, "--gpus-per-run has no effect without --executor ray"),
         ({"executor": "ray", "gpus_per_run": -1.0}, "--gpus-per-run must be"),
     ],
 )
@@ -169,7 +173,7 @@ def test_a_plan_is_its_sweeps_in_one_list(tmp_path: Path) -> None:
         *sweep("sweep-init", "digits", sizes=[16], seeds=[0, 1], epochs=10, patience=3, fid_features="none", beta=4.0),
     ]
     assert told.title == "both"
-    assert [job.config.name for job in told.runs(Execution()).jobs] == [job.config.name for job in expected]
+    assert [job.config.name for job in told.jobs(Execution()).jobs] == [job.config.name for job in expected]
 
 
 @pytest.mark.parametrize(
@@ -200,7 +204,7 @@ def test_a_plan_is_its_sweeps_in_one_list(tmp_path: Path) -> None:
 )
 def test_a_senseless_plan_names_the_place(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(PlanError, match=said):
-        load_plan(plan(tmp_path, text)).runs(Execution())
+        load_plan(plan(tmp_path, text)).jobs(Execution())
 
 
 def test_a_plan_may_follow_the_authors_protocol(tmp_path: Path) -> None:
@@ -224,7 +228,7 @@ def test_a_plan_may_follow_the_authors_protocol(tmp_path: Path) -> None:
         protocol = "paper"
         """,
     )
-    assert [job.config for job in load_plan(path).runs(Execution()).jobs] == [
+    assert [job.config for job in load_plan(path).jobs(Execution()).jobs] == [
         resolve("fixed", "mnist", init_dim=8, protocol="authors"),
         resolve("adaptive", "mnist", protocol="authors", posterior="gaussian"),
         resolve("adaptive", "mnist"),
@@ -239,28 +243,28 @@ def test_a_plan_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
 def test_the_plans_of_the_project_make_sense(path: Path) -> None:
     told = load_plan(path)
-    assert told.runs(Execution(results_dir=Path("nowhere"))).jobs
+    assert told.jobs(Execution(results_dir=Path("nowhere"))).jobs
     assert (told.reduces == "") == (path.stem == "paper"), "a plan says what it reduces"
 
 
 def test_the_papers_plan_is_the_papers() -> None:
-    jobs = load_plan(EXPERIMENTS / "paper.toml").runs(Execution(results_dir=Path("nowhere"))).jobs
-    assert {job.config.fid_features for job in jobs} == {"inception"}
-    assert {job.config.rule for job in jobs if job.config.kind == "adaptive"} == {"paper"}
+    jobs = load_plan(EXPERIMENTS / "paper.toml").jobs(Execution(results_dir=Path("nowhere"))).jobs
+    assert {job.config.metrics.fid_features for job in jobs} == {"inception"}
+    assert {job.config.settings["rule"] for job in jobs if job.config.kind == "adaptive"} == {"paper"}
     for dataset in ("sprites", "mnist", "fashionmnist", "eurosat"):
-        mine = [job.config for job in jobs if job.config.dataset == dataset]
-        assert {run.epochs for run in mine} == {PROTOCOLS[dataset].epochs}
-        assert {run.seed for run in mine} == set(range(5))
-        assert len(mine) == 5 * (len(PROTOCOLS[dataset].grid) + 3 + 1)
+        mine = [job.config for job in jobs if job.config.data.dataset == dataset]
+        assert {run.training.epochs for run in mine} == {PRESETS[dataset].epochs}
+        assert {run.training.seed for run in mine} == set(range(5))
+        assert len(mine) == 5 * (len(PRESETS[dataset].grid) + 3 + 1)
 
 
 def test_the_study_switches_each_difference_alone() -> None:
-    jobs = load_plan(EXPERIMENTS / "study.toml").runs(Execution(results_dir=Path("nowhere"))).jobs
+    jobs = load_plan(EXPERIMENTS / "study.toml").jobs(Execution(results_dir=Path("nowhere"))).jobs
     same: dict[str, Any] = {"limit": 10_000, "epochs": 60, "init_dim": 64, "fid_features": "classifier"}
     paper = resolve("adaptive", "mnist", **same)
-    mine = [job.config for job in jobs if job.config.dataset == "mnist" and job.config.seed == 0]
-    changed = [{k for k, v in run.to_json().items() if v != getattr(paper, k)} for run in mine]
-    everything = set(DIFFERENCES["authors"])
+    mine = [job.config for job in jobs if job.config.data.dataset == "mnist" and job.config.training.seed == 0]
+    changed = [{k for k, v in run.to_json().items() if v != paper.to_json()[k]} for run in mine]
+    everything = set(protocol_settings("authors"))
     alone = everything - {"rule"} | {"slow_down", "stopping"}
     assert [len(names) for names in changed[:9]] == [0, 1, 2, 1, 1, 1, 1, 1, 1]
     assert set().union(*changed[1:9]) == alone

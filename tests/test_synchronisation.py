@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from aldvae.config.resolve import resolve
 from aldvae.training.stacked import train_stack
 from aldvae.training.trainer import Trainer
-from tests.conftest import TINY, digits
+from tests.conftest import TINY, digits, resolve
 
 # Operations that return a number, or a size that depends on data (such as indexing by a mask), to Python; and one that
 # makes a tensor of Python numbers.

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -24,7 +23,6 @@ from aldvae.compression.compressor import Step
 from aldvae.compression.rules.base import Decision
 from aldvae.compression.rules.robust import RobustRule
 from aldvae.config.execution import Execution
-from aldvae.config.resolve import resolve
 from aldvae.config.run_config import RunConfig
 from aldvae.data.dataset import to_float
 from aldvae.metrics.evaluation import Evaluator
@@ -35,7 +33,7 @@ from aldvae.training.callbacks import Callback, Row
 from aldvae.training.loop import run
 from aldvae.training.trainer import Trainer
 from aldvae.utils.errors import AldvaeError, BusyError, ConfigError, DivergedError
-from tests.conftest import TINY, digits
+from tests.conftest import TINY, digits, resolve
 
 # Times differ from run to run; everything else must not.
 SAME = ("config.json", "metrics.csv", "latent.csv", "decisions.csv")
@@ -338,7 +336,7 @@ def test_no_stop_goes_down_to_two_and_tells_where_it_would_have_stopped(tmp_path
     stopping = tiny(window=4, epochs=10, **always)
     stopped = run(stopping, Execution(results_dir=tmp_path)).summary
     assert (stopped["stop_epoch"], stopped["stop_latent_dim"], stopped["latent_dim"]) == (4, 9, 9)
-    gone_on = run(replace(stopping, stop=False), Execution(results_dir=tmp_path))
+    gone_on = run(stopping.override(stop=False), Execution(results_dir=tmp_path))
     assert (gone_on.summary["stop_epoch"], gone_on.summary["stop_latent_dim"]) == (4, 9)
     assert gone_on.summary["latent_dim"] == 2
     decisions = pd.read_csv(gone_on.path / "decisions.csv")

@@ -10,9 +10,9 @@ from torch import distributions
 from torch.distributions import Normal, kl_divergence
 
 from aldvae.compression.surgery import remove_neurons
-from aldvae.config.run_config import LIKELIHOODS as LIKELIHOOD_NAMES
-from aldvae.config.run_config import NETWORKS as NETWORK_NAMES
-from aldvae.config.run_config import POSTERIORS as POSTERIOR_NAMES
+from aldvae.config.sections import LIKELIHOODS as LIKELIHOOD_NAMES
+from aldvae.config.sections import NETWORKS as NETWORK_NAMES
+from aldvae.config.sections import POSTERIORS as POSTERIOR_NAMES
 from aldvae.models.build import NETWORKS, build_vae
 from aldvae.models.likelihood import LIKELIHOODS, Bernoulli, Gaussian
 from aldvae.models.posterior import POSTERIORS, softmax

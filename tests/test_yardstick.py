@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from aldvae.analysis.ablation import ablation_table, find_ablations
 from aldvae.analysis.comparison import comparison_table
 from aldvae.analysis.grid_search import CRITERIA, find_grids, find_yardstick, yardstick_table
 from aldvae.analysis.series import Series, group_by_seed
-from aldvae.config.resolve import resolve
 from aldvae.config.run_config import RunConfig
 from aldvae.reporting.figures.ablation import draw_ablations
 from aldvae.reporting.figures.grid_search import draw_yardsticks
@@ -23,7 +21,7 @@ from aldvae.reporting.figures.style import COLUMN, RED, print_style
 from aldvae.reporting.html_report import write_report
 from aldvae.reporting.plot import plot_results
 from aldvae.runs.results import read_results
-from tests.conftest import Cli
+from tests.conftest import Cli, resolve
 
 Values = dict[str, dict[int, list[float]]]
 
@@ -126,13 +124,24 @@ def make(results: Path, config: RunConfig, stop: int | None = None, size: int | 
     """Leave a finished run of 100 training samples and 3 s an epoch, whose last row holds `final`."""
     path = results / config.name
     path.mkdir(parents=True)
-    last: dict[str, Any] = {"epoch": config.epochs, "latent_dim": size or config.init_dim} | final
-    rows = [{"epoch": epoch} for epoch in range(1, config.epochs)] + [last]
+    last: dict[str, Any] = {"epoch": config.training.epochs, "latent_dim": size or config.model.init_dim} | final
+    rows = [{"epoch": epoch} for epoch in range(1, config.training.epochs)] + [last]
     pd.DataFrame(rows).to_csv(path / "metrics.csv", index=False)
-    times = [{"epoch": epoch, "train_seconds": 2, "metrics_seconds": 1} for epoch in range(1, config.epochs + 1)]
+    times = [
+        {"epoch": epoch, "train_seconds": 2, "metrics_seconds": 1} for epoch in range(1, config.training.epochs + 1)
+    ]
     pd.DataFrame(times).to_csv(path / "times.csv", index=False)
-    summary = {"latent_dim": last["latent_dim"], "stop_epoch": stop, "stop_latent_dim": size, "epochs": config.epochs}
-    summary |= {"train_seconds": 2 * config.epochs, "metrics_seconds": config.epochs, "train_samples": 100}
+    summary = {
+        "latent_dim": last["latent_dim"],
+        "stop_epoch": stop,
+        "stop_latent_dim": size,
+        "epochs": config.training.epochs,
+    }
+    summary |= {
+        "train_seconds": 2 * config.training.epochs,
+        "metrics_seconds": config.training.epochs,
+        "train_samples": 100,
+    }
     (path / "config.json").write_text(json.dumps({"settings": config.to_json(), "inputs": {}}))
     (path / "summary.json").write_text(json.dumps({**summary, "final": last}))
 
@@ -163,10 +172,10 @@ def results(tmp_path: Path) -> Path:
     results = tmp_path / "runs"
     make_grid(results, metrics_every=10)
     adaptive = resolve("adaptive", "digits", epochs=10, beta=2.0, init_dim=32)
-    make(results, replace(adaptive, seed=0), stop=6, size=9)
-    make(results, replace(adaptive, seed=1), stop=8, size=11)
-    make(results, replace(adaptive, seed=2), size=7)
-    make(results, replace(adaptive, patience=2, metrics_every=2, fid_features="none"), stop=4, size=8)
+    make(results, adaptive.override(seed=0), stop=6, size=9)
+    make(results, adaptive.override(seed=1), stop=8, size=11)
+    make(results, adaptive.override(seed=2), size=7)
+    make(results, adaptive.override(patience=2, metrics_every=2, fid_features="none"), stop=4, size=8)
     return results
 
 
@@ -232,7 +241,8 @@ def test_models_of_other_settings_are_another_grid(results: Path) -> None:
     # Measured at other epochs, those of seed 2 are the same models again.
     make_grid(results, metrics_every=1, seeds=[2, 3])
     seen = [
-        (grid.config.epochs, grid.config.fid_features, len(grid.points[0].seeds)) for grid in find_grids(found(results))
+        (grid.config.training.epochs, grid.config.metrics.fid_features, len(grid.points[0].seeds))
+        for grid in find_grids(found(results))
     ]
     assert sorted(seen) == [(10, "classifier", 4), (10, "pca", 3), (20, "classifier", 3)]
 

@@ -19,7 +19,7 @@ def find_ablations(all_series: Iterable[Series]) -> list[dict[str, Series]]:
     groups: dict[GroupKey, list[Series]] = {}
     for series in all_series:
         if series.finds_size:
-            key = (series.config.dataset, series.config.source, series.config.init_dim)
+            key = (series.config.data.dataset, series.config.data.source, series.config.model.init_dim)
             groups.setdefault(key, []).append(series)
     return [_named(group) for group in groups.values() if len(group) > 1]
 
@@ -44,7 +44,7 @@ def ablation_table(all_series: Iterable[Series]) -> pd.DataFrame:
     rows = []
     for group in find_ablations(all_series):
         for name, series in group.items():
-            row: dict[str, object] = {"dataset": series.config.dataset, "init_dim": series.config.init_dim}
+            row: dict[str, object] = {"dataset": series.config.data.dataset, "init_dim": series.config.model.init_dim}
             row |= {"variant": name, "sizes": series.sizes_text}
             row["stop_epochs"] = " ".join("-" if epoch is None else str(epoch) for epoch in series.stop_epochs)
             rows.append(row | {metric: mean(series.final(metric)) for metric in HEADLINE})

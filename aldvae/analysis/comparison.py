@@ -55,7 +55,11 @@ def comparison_table(all_series: Sequence[Series]) -> pd.DataFrame:
     for grid in find_grids(all_series):
         yardstick = find_yardstick(grid.values).size
         for method in (_grid_search(grid, yardstick), *other_methods(grid, all_series)):
-            row = {"dataset": grid.config.dataset, "settings": grid.settings, "fid_features": grid.config.fid_features}
+            row = {
+                "dataset": grid.config.data.dataset,
+                "settings": grid.settings,
+                "fid_features": grid.config.metrics.fid_features,
+            }
             rows.append(row | _row(method, yardstick))
     return pd.DataFrame(rows, dtype=object)
 
@@ -83,7 +87,7 @@ def _grid_search(grid: Grid, yardstick: int | None) -> Method:
 def other_methods(grid: Grid, all_series: Sequence[Series]) -> Iterator[Method]:
     """Yield the answers of methods other than `grid` itself: two read off its largest models, and the adaptive runs."""
     largest = grid.points[-1]
-    size = largest.config.init_dim
+    size = largest.config.model.init_dim
     active = [int(units) for units in largest.final("active_units")]
     used = [size - int(passive) for passive in largest.final("dims_passive")]
     for name, sizes in (("active units", active), ("FONDUE idea", used)):
@@ -96,4 +100,4 @@ def _rule(grid: Grid, series: Series) -> Method:
     shared = differences(grid.config)
     own = [setting for setting in differences(series.config) if setting not in shared]
     name = ", ".join([f"rule {series.config.rule}", *own])
-    return Method(name, series.config.init_dim, series.sizes, series.stopped, cost([series], until_stop=True))
+    return Method(name, series.config.model.init_dim, series.sizes, series.stopped, cost([series], until_stop=True))

@@ -39,7 +39,7 @@ class Grid:
     @property
     def sizes(self) -> list[int]:
         """The sizes, smallest first."""
-        return [point.config.init_dim for point in self.points]
+        return [point.config.model.init_dim for point in self.points]
 
     @cached_property
     def values(self) -> dict[str, dict[int, list[float]]]:
@@ -51,13 +51,13 @@ class Grid:
         distances = {name: self._final(name) for name in FRECHET}
         recon_loss, kl = self._final("recon_loss"), self._final("kl")
         loss = {
-            size: [r + self.config.beta * k for r, k in zip(recon_loss[size], kl[size], strict=True)]
+            size: [r + self.config.model.beta * k for r, k in zip(recon_loss[size], kl[size], strict=True)]
             for size in self.sizes
         }
         return {LOSS.name: loss} | {name: values for name, values in distances.items() if all(values.values())}
 
     def _final(self, name: str) -> dict[int, list[float]]:
-        return {point.config.init_dim: point.final(name) for point in self.points}
+        return {point.config.model.init_dim: point.final(name) for point in self.points}
 
     def answers_for(self, series: Series) -> bool:
         """Return whether `series` looks for the size of these models: adaptive runs that train alike and as long."""
@@ -75,10 +75,10 @@ def find_grids(all_series: Iterable[Series]) -> list[Grid]:
     """
     groups: dict[GroupKey, dict[int, dict[int, Result]]] = {}
     for series in all_series:
-        if series.config.kind == "fixed":
+        if series.config.compression is None:
             sizes = groups.setdefault(model_key(series.config, *_WITHOUT_EFFECT), {})
-            seeds = sizes.setdefault(series.config.init_dim, {})
-            seeds.update((result.config.seed, result) for result in series.results)
+            seeds = sizes.setdefault(series.config.model.init_dim, {})
+            seeds.update((result.config.training.seed, result) for result in series.results)
     all_points = [_points(sizes) for sizes in groups.values()]
     return [Grid(points) for points in all_points if len(points) > 1]
 
@@ -172,9 +172,9 @@ def yardstick_table(grids: Iterable[Grid]) -> pd.DataFrame:
         criteria = {name: yardstick.criteria.get(name) for name in CRITERIA}
         rows.append(
             {
-                "dataset": grid.config.dataset,
+                "dataset": grid.config.data.dataset,
                 "settings": grid.settings,
-                "fid_features": grid.config.fid_features,
+                "fid_features": grid.config.metrics.fid_features,
                 "sizes": " ".join(map(str, grid.sizes)),
                 "seeds": " ".join(str(len(point.seeds)) for point in grid.points),
                 "yardstick": yardstick.size,

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import Any
 
 import pandas as pd
 
 from aldvae.compression.rules.registry import rule_defaults
-from aldvae.config.presets import PROTOCOLS
-from aldvae.config.run_config import COMPRESSION, RunConfig
+from aldvae.config.presets import PRESETS
+from aldvae.config.run_config import COMPRESSION, DEFAULTS, RunConfig
 from aldvae.runs.results import Result
 
 # Settings that every figure and table shows anyway, and so are no part of a description.
-_SHOWN = {"kind", "dataset", "source", "init_dim", "seed", "stop", "rule"}
+_SHOWN = {"dataset", "source", "init_dim", "seed", "stop", "rule"}
 # Options that a sweep lists or sets itself.
 _SWEPT = ("seed", "seeds", "init-dim", "dims")
 
@@ -37,12 +36,12 @@ class Series:
     @property
     def finds_size(self) -> bool:
         """Whether the runs are adaptive and end with the size at which their rule stopped."""
-        return self.config.kind == "adaptive" and self.config.stop
+        return self.config.compression is not None and self.config.compression.stop
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seed of each run."""
-        return tuple(result.config.seed for result in self.results)
+        return tuple(result.config.training.seed for result in self.results)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -80,7 +79,7 @@ class Series:
 
     @cached_property
     def _metrics(self) -> dict[int, pd.DataFrame]:
-        return {result.config.seed: result.metrics.set_index("epoch") for result in self.results}
+        return {result.config.training.seed: result.metrics.set_index("epoch") for result in self.results}
 
     def final(self, name: str) -> list[float]:
         """Return the final value of a metric for each run that measured it."""
@@ -112,12 +111,12 @@ def group_by_seed(results: Iterable[Result]) -> tuple[list[Series], list[str]]:
             groups.setdefault(group_key(result.config, "seed"), []).append(result)
     if unfinished:
         left_out.append(f"{unfinished} unfinished runs are left out; the command that started them resumes them")
-    return [Series(tuple(sorted(group, key=lambda r: r.config.seed))) for group in groups.values()], left_out
+    return [Series(tuple(sorted(group, key=lambda r: r.config.training.seed))) for group in groups.values()], left_out
 
 
 def group_key(config: RunConfig, *without: str) -> GroupKey:
     """Return all settings of `config` except those named: runs with equal keys belong to one group."""
-    return tuple(value for name, value in asdict(config).items() if name not in without)
+    return (config.kind, *(value for name, value in config.settings.items() if name not in without))
 
 
 def describe(config: RunConfig, without: Collection[str] = ()) -> str:
@@ -130,14 +129,12 @@ def differences(config: RunConfig, without: Collection[str] = ()) -> list[str]:
 
     Settings named in `without` are left out, so that runs that differ in them get the same description.
     """
-    preset = PROTOCOLS.get(config.dataset) if config.source is None else None
-    defaults = rule_defaults(config.rule)
-    found = [] if config.source is None else [f"data {config.source[:6]}"]
-    for field in fields(RunConfig):
-        value, default = getattr(config, field.name), getattr(preset, field.name, field.default)
-        hidden = field.name in _SHOWN or field.name in without
-        if not hidden and value != defaults.get(field.name, default):
-            found.append(f"{field.name} {value}")
+    preset = PRESETS.get(config.data.dataset) if config.data.source is None else None
+    defaults = {**DEFAULTS, **(preset.settings if preset else {}), **rule_defaults(str(config.settings["rule"]))}
+    found = [] if config.data.source is None else [f"data {config.data.source[:6]}"]
+    for name, value in config.settings.items():
+        if name not in _SHOWN and name not in without and value != defaults[name]:
+            found.append(f"{name} {value}")
     return found
 
 
@@ -146,15 +143,15 @@ def largest_start(all_series: Iterable[Series]) -> list[Series]:
     largest: dict[GroupKey, Series] = {}
     for series in all_series:
         key = group_key(series.config, "seed", "init_dim")
-        if key not in largest or series.config.init_dim > largest[key].config.init_dim:
+        if key not in largest or series.config.model.init_dim > largest[key].config.model.init_dim:
             largest[key] = series
     return list(largest.values())
 
 
 def fixed_size_config(config: RunConfig, size: int) -> RunConfig:
     """Return the settings of the model of fixed `size` that an adaptive run is compared with."""
-    defaults: dict[str, Any] = {field.name: field.default for field in fields(RunConfig) if field.name in COMPRESSION}
-    return replace(config, kind="fixed", init_dim=size, **defaults)
+    shared = {name: value for name, value in config.settings.items() if name not in COMPRESSION}
+    return RunConfig.from_settings("fixed", {**shared, "init_dim": size})
 
 
 def matching_configs(series: Series) -> list[RunConfig]:
@@ -167,7 +164,7 @@ def pair_with_fixed(series: Series, all_series: Iterable[Series]) -> tuple[Serie
 
     Both have the same seeds; None if there are no such models.
     """
-    fixed = {run.config: run for other in all_series for run in other.results if run.config.kind == "fixed"}
+    fixed = {run.config: run for other in all_series for run in other.results if run.config.compression is None}
     runs = zip(series.results, matching_configs(series), strict=True)
     pairs = [(run, fixed[config]) for run, config in runs if config in fixed]
     if not pairs:
@@ -178,7 +175,7 @@ def pair_with_fixed(series: Series, all_series: Iterable[Series]) -> tuple[Serie
 
 def model_key(config: RunConfig, *without: str) -> GroupKey:
     """Return the settings that a run shares with the fixed-size models it is compared with, except those named."""
-    return group_key(fixed_size_config(config, config.init_dim), "seed", "init_dim", *without)
+    return group_key(fixed_size_config(config, config.model.init_dim), "seed", "init_dim", *without)
 
 
 def cost(all_series: Sequence[Series], until_stop: bool = False) -> dict[str, float | None]:

@@ -13,7 +13,7 @@ from aldvae.analysis.comparison import comparison_table
 from aldvae.analysis.grid_search import find_grids, yardstick_table
 from aldvae.analysis.series import GroupKey, Series, cost, describe, group_key, model_key, pair_with_fixed
 from aldvae.analysis.statistics import deviation, mean
-from aldvae.config.presets import PROTOCOLS
+from aldvae.config.presets import PRESETS
 from aldvae.metrics.table import FRECHET, HEADLINE
 from aldvae.utils.files import write_atomically
 
@@ -48,10 +48,10 @@ def sizes_table(all_series: Sequence[Series]) -> pd.DataFrame:
 
 
 def _sizes_row(series: Series) -> dict[str, object]:
-    paper = PAPER.get(series.config.dataset, {})
+    paper = PAPER.get(series.config.data.dataset, {})
     return {
         **_names(series),
-        "init_dim": series.config.init_dim,
+        "init_dim": series.config.model.init_dim,
         "seeds": " ".join(map(str, series.seeds)),
         "sizes": series.sizes_text,
         "size_mean": mean(series.sizes_found),
@@ -71,7 +71,7 @@ def initial_sizes_table(all_series: Sequence[Series]) -> pd.DataFrame:
             groups.setdefault(group_key(series.config, "seed", "init_dim"), []).append(series)
     rows = []
     for group in groups.values():
-        means = {series.config.init_dim: fmean(series.sizes_found) for series in group}
+        means = {series.config.model.init_dim: fmean(series.sizes_found) for series in group}
         if len(means) > 1:
             starts = sorted(means, reverse=True)
             row = {**_names(group[0]), "init_dims": " ".join(map(str, starts))}
@@ -90,9 +90,9 @@ def _metric_rows(series: Series, adaptive: Series, fixed: Series) -> list[dict[s
     return [
         {
             **_names(series),
-            "init_dim": series.config.init_dim,
+            "init_dim": series.config.model.init_dim,
             "seeds": len(adaptive.seeds),
-            "metric": metric + (f" ({series.config.fid_features})" if metric in FRECHET else ""),
+            "metric": metric + (f" ({series.config.metrics.fid_features})" if metric in FRECHET else ""),
             "adaptive": mean(adaptive.final(metric)),
             "adaptive_deviation": deviation(adaptive.final(metric)),
             "fixed": mean(fixed.final(metric)),
@@ -113,8 +113,8 @@ def cost_table(all_series: Sequence[Series]) -> pd.DataFrame:
 
 def _cost_row(series: Series, all_series: Sequence[Series]) -> dict[str, object]:
     grid, adaptive = _replaced_grid(series, all_series), cost([series])
-    sizes = " ".join(str(point.config.init_dim) for point in grid)
-    row = {**_names(series), "init_dim": series.config.init_dim, "grid_sizes": sizes}
+    sizes = " ".join(str(point.config.model.init_dim) for point in grid)
+    row = {**_names(series), "init_dim": series.config.model.init_dim, "grid_sizes": sizes}
     row |= {f"{name}_adaptive": value for name, value in adaptive.items()}
     row["epochs_found"] = mean(series.epochs_found)
     if grid:
@@ -130,10 +130,10 @@ def _replaced_grid(series: Series, all_series: Sequence[Series]) -> list[Series]
     These are the sizes of the dataset's preset if all are there, or else all sizes that have the seeds of `series`.
     """
     key = model_key(series.config)
-    alike = [other for other in all_series if other.config.kind == "fixed" and model_key(other.config) == key]
-    preset = PROTOCOLS.get(series.config.dataset)
+    alike = [other for other in all_series if other.config.compression is None and model_key(other.config) == key]
+    preset = PRESETS.get(series.config.data.dataset)
     if preset is not None:
-        points = [other for other in alike if other.config.init_dim in preset.grid]
+        points = [other for other in alike if other.config.model.init_dim in preset.grid]
         if len(points) == len(preset.grid):
             return points
     return [other for other in alike if set(series.seeds) <= set(other.seeds)]
@@ -144,7 +144,7 @@ def _ratio(search: float | None, adaptive: float | None) -> float | None:
 
 
 def _names(series: Series) -> dict[str, object]:
-    return {"dataset": series.config.dataset, "rule": series.config.rule, "settings": describe(series.config)}
+    return {"dataset": series.config.data.dataset, "rule": series.config.rule, "settings": describe(series.config)}
 
 
 def text_rows(table: pd.DataFrame) -> list[list[str]]:

@@ -12,13 +12,13 @@ import typer
 
 from aldvae import __version__
 from aldvae.cli.data import data_app
-from aldvae.cli.options import options, take
+from aldvae.cli.options import make, options, overrides
 from aldvae.compression.rules.registry import rule_class
 from aldvae.config.execution import Execution, Schedule
 from aldvae.config.resolve import own_data, resolve
-from aldvae.config.run_config import COMPRESSION, RunConfig
+from aldvae.config.run_config import COMPRESSION, SECTIONS, RunConfig
 from aldvae.runs.records import Summary
-from aldvae.sweeps.jobs import JobList, numbers, sweep
+from aldvae.sweeps.jobs import JobList, parse_int_list, sweep
 from aldvae.utils.errors import AldvaeError, ConfigError
 
 app = typer.Typer(
@@ -40,17 +40,18 @@ def _options(
         typer.echo(context.get_help())
 
 
-_PROTOCOL = ("Protocol", "What is not set is as in the paper, or as in its authors' code: paper or authors.")
+_PROTOCOL = ("Protocol", "Where all that is not set comes from: paper (its text) or authors (its code).")
 
 
-@options(app, RunConfig, Execution, protocol=_PROTOCOL)
+@options(app, *SECTIONS, Execution, protocol=_PROTOCOL)
 def adaptive(**values: Any) -> None:
     """Find a latent size: start large, remove neurons while training, stop where the rule says.
 
     Without options, the embedded digits. The same command resumes a run that was interrupted.
     """
-    execution = take(Execution, values, own_data=own_data(values["dataset"]))
-    config = resolve("adaptive", execution=execution, **values)
+    dataset: str = values["dataset"]
+    execution = make(Execution, values, own_data=own_data(dataset))
+    config = resolve("adaptive", dataset, overrides(values), execution)
     from aldvae.training.loop import run
     from aldvae.training.progress import Display
 
@@ -58,31 +59,29 @@ def adaptive(**values: Any) -> None:
         outcome = run(config, execution, display)
         if outcome.skipped:
             display.on_message("this run was finished before; nothing was trained")
-    # Matplotlib takes a second to import: training need not wait for it.
+    # Importing matplotlib takes a second; training does not wait for it.
     from aldvae.reporting.figures.run_overview import draw_overview
 
     picture = outcome.path / "overview.png"
     if not picture.exists():
         draw_overview(outcome.path)
     print(_answer(config, outcome.summary))
-    for label, name in (
-        ("picture", picture.name),
-        ("metrics", "metrics.csv"),
-        ("model", "model.safetensors"),
-    ):
+    for label, name in (("picture", picture.name), ("metrics", "metrics.csv"), ("model", "model.safetensors")):
         print(f"{label:8} {outcome.path / name}")
 
 
 def _answer(config: RunConfig, summary: Summary) -> str:
-    size, epoch, epochs = summary["stop_latent_dim"], summary["stop_epoch"], config.epochs
-    how = f"rule {config.rule}, from {config.init_dim}"
+    compression, start = config.compression, config.model.init_dim
+    assert compression is not None
+    size, epoch, epochs = summary["stop_latent_dim"], summary["stop_epoch"], config.training.epochs
+    how = f"rule {compression.rule}, from {start}"
     if epoch is None:
         reached = f"{summary['latent_dim']} was reached ({summary.get('reason')})"
         return f"No size found: {how}, did not stop within {epochs} epochs; {reached}."
-    if not config.stop:
+    if not compression.stop:
         return f"Would have stopped at latent size {size}, at epoch {epoch} of {epochs} ({how})."
-    whole = rule_class(config.rule).limited_by_start and size == config.init_dim > config.min_dim
-    advice = "\nThat is where it started: a larger --init-dim may find more." if whole else ""
+    at_start = rule_class(compression.rule).limited_by_start and size == start > compression.min_dim
+    advice = "\nThat is where it started: a larger --init-dim may find more." if at_start else ""
     return f"Latent size {size}, found at epoch {epoch} of {epochs} ({how}).{advice}"
 
 
@@ -92,7 +91,7 @@ _SEEDS = ("Sweep", "Seeds, as 0-4 or 0,3,7; the paper's five without it.")
 
 @options(
     app,
-    RunConfig,
+    *SECTIONS,
     Execution,
     Schedule,
     without=("init_dim", "seed", *COMPRESSION),
@@ -107,7 +106,7 @@ def grid(*, dry_run: DryRun = False, **values: Any) -> None:
 
 @options(
     app,
-    RunConfig,
+    *SECTIONS,
     Execution,
     Schedule,
     without=("init_dim", "seed"),
@@ -120,19 +119,19 @@ def sweep_init(*, dry_run: DryRun = False, **values: Any) -> None:
     _sweep("sweep-init", dry_run, values)
 
 
-@options(app, RunConfig, Execution, Schedule, without=("seed",), protocol=_PROTOCOL, seeds=_SEEDS)
+@options(app, *SECTIONS, Execution, Schedule, without=("seed",), protocol=_PROTOCOL, seeds=_SEEDS)
 def seeds(*, dry_run: DryRun = False, **values: Any) -> None:
     """Find a size with several seeds: does chance matter?"""
     _sweep("seeds", dry_run, values)
 
 
 def _sweep(kind: str, dry_run: bool, values: dict[str, Any]) -> None:
-    execution, schedule = take(Execution, values), take(Schedule, values)
-    texts = {name: values.pop(name, None) for name in ("dims", "init_dims", "seeds")}
-    lists = {name: numbers(name, text) for name, text in texts.items() if text is not None}
-    sizes = lists.get("dims") or lists.get("init_dims")
-    jobs = sweep(kind, execution=execution, sizes=sizes, seeds=lists.get("seeds"), **values)
-    _work(lambda: JobList(jobs), execution, schedule, dry_run)
+    execution, schedule = make(Execution, values), make(Schedule, values)
+    texts = {name: values.get(name) for name in ("dims", "init_dims", "seeds")}
+    lists = {name: parse_int_list(name, text) for name, text in texts.items() if text is not None}
+    sizes, seeds = lists.get("dims") or lists.get("init_dims"), lists.get("seeds")
+    jobs = sweep(kind, values["dataset"], overrides(values), execution, sizes=sizes, seeds=seeds)
+    _execute(lambda: JobList(jobs), execution, schedule, dry_run)
 
 
 @options(app, Execution, Schedule)
@@ -145,19 +144,20 @@ def run(
     """Do all runs of a plan file; the same command goes on with what is left."""
     from aldvae.sweeps.plan_file import load_plan
 
-    execution, schedule, told = take(Execution, values, plan=plan.name), take(Schedule, values), load_plan(plan)
-    print(told.title, *([told.reduces] if told.reduces else []), sep="\n", file=sys.stderr)
-    _work(lambda: told.runs(execution), execution, schedule, dry_run)
+    execution, schedule = make(Execution, values, plan=plan.name), make(Schedule, values)
+    loaded = load_plan(plan)
+    print(loaded.title, *([loaded.reduces] if loaded.reduces else []), sep="\n", file=sys.stderr)
+    _execute(lambda: loaded.jobs(execution), execution, schedule, dry_run)
 
 
-def _work(runs: Callable[[], JobList], execution: Execution, schedule: Schedule, dry_run: bool) -> None:
+def _execute(jobs: Callable[[], JobList], execution: Execution, schedule: Schedule, dry_run: bool) -> None:
     from aldvae.reporting.terminal import print_table
     from aldvae.sweeps.runner import describe_sweep, run_sweep
 
     if dry_run:
-        print(describe_sweep(runs(), execution, schedule))
+        print(describe_sweep(jobs(), execution, schedule))
     else:
-        outcome = run_sweep(runs, execution, schedule)
+        outcome = run_sweep(jobs, execution, schedule)
         print_table(outcome.results)
         outcome.raise_for_failures()
 

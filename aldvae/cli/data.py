@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from aldvae.config.execution import Execution
-from aldvae.config.presets import PROTOCOLS
+from aldvae.config.presets import PRESETS
 from aldvae.utils.errors import AldvaeError
 
 data_app = typer.Typer(help="List, fetch, verify and look at the datasets known by name.", invoke_without_command=True)
@@ -22,8 +22,8 @@ def data_list(context: typer.Context, data_dir: DataDir = None) -> None:
     from aldvae.data.catalogue import dataset_table
 
     if context.invoked_subcommand is None:
-        classes = {name: str(preset.clusters) for name, preset in PROTOCOLS.items()}
-        networks = {name: preset.network for name, preset in PROTOCOLS.items()}
+        classes = {name: str(preset.clusters) for name, preset in PRESETS.items()}
+        networks = {name: preset.network for name, preset in PRESETS.items()}
         print(dataset_table(*_directories(data_dir), {"classes": classes, "network": networks}))
 
 

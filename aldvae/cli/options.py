@@ -1,31 +1,39 @@
-"""From settings to options of the command line and back."""
+"""A setting becomes an option of the command line, and the values of options become settings again."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection
 from dataclasses import MISSING, Field
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar, get_type_hints
 
 import typer
 
 from aldvae.config.options import flag, settings
+from aldvae.config.resolve import Overrides
+from aldvae.config.run_config import SECTIONS
 
 Command = Callable[..., None]
-Declared = TypeVar("Declared")
+Section = TypeVar("Section")
+
+
+class Sectioned(Protocol):
+    """A class of settings with the heading of its options in ``--help``."""
+
+    panel: ClassVar[str]
 
 
 def options(
-    app: typer.Typer, *declared: type, without: Collection[str] = (), **extra: tuple[str, str]
+    app: typer.Typer, *sections: type[Sectioned], without: Collection[str] = (), **texts: tuple[str, str]
 ) -> Callable[[Command], Command]:
-    """Make a function of keywords a subcommand of `app` with the settings of `declared` as options.
+    """Make a function of keywords a subcommand of `app` with the settings of `sections` as options.
 
-    Settings named in `without` are left out; `extra` options are texts, each with its panel and help.
+    Settings named in `without` are left out. `texts` are further options that take text, each with its panel and help.
     """
 
     def register(command: Command) -> Command:
-        parameters = [_text_option(name, panel, text) for name, (panel, text) in extra.items()]
-        parameters += [_parameter(f, kind) for kind in declared for f in settings(kind) if f.name not in without]
+        parameters = [_text_option(name, panel, text) for name, (panel, text) in texts.items()]
+        parameters += [_option(f, section) for section in sections for f in settings(section) if f.name not in without]
         own = inspect.signature(command, eval_str=True).parameters.values()
         parameters += [parameter for parameter in own if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
         parameters.sort(key=lambda parameter: parameter.kind)
@@ -41,33 +49,38 @@ def options(
     return register
 
 
+def make(section: type[Section], values: dict[str, Any], **more: Any) -> Section:
+    """Return a `section` with the options among `values`; an option that is not set keeps its default."""
+    names = [f.name for f in settings(section)]
+    return section(**more, **{name: values[name] for name in names if values.get(name) is not None})
+
+
+def overrides(values: dict[str, Any]) -> Overrides:
+    """Return the settings of a run among the `values` of options, and the protocol."""
+    names = [f.name for f in settings(*SECTIONS) if f.name != "dataset"]
+    return Overrides({name: values[name] for name in names if name in values}, values["protocol"])
+
+
 def _text_option(name: str, panel: str, text: str) -> inspect.Parameter:
     annotation = Annotated[str | None, typer.Option(flag(name), help=text, rich_help_panel=panel)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def take(declared: type[Declared], values: dict[str, Any], **more: Any) -> Declared:
-    """Take the settings of `declared` out of `values`; what was not given keeps its default."""
-    taken = {f.name: values.pop(f.name, None) for f in settings(declared)}
-    return declared(**more, **{name: value for name, value in taken.items() if value is not None})
-
-
-def _parameter(setting: Field[Any], declared: type) -> inspect.Parameter:
-    """Turn a setting into an option; None stands for "not given", so that the protocol can fill it in."""
-    hint = get_type_hints(declared)[setting.name]
-    name = f"{flag(setting.name)}/{flag(setting.name, negative=True)}" if hint is bool else flag(setting.name)
+def _option(declared: Field[Any], section: type[Sectioned]) -> inspect.Parameter:
+    """Return a setting as an option whose default None means "not set", so that a preset can fill it in."""
+    hint, name = get_type_hints(section)[declared.name], flag(declared.name)
     option = typer.Option(
-        name,
-        help=setting.metadata["help"],
-        rich_help_panel=setting.metadata["panel"],
-        show_default=_shown(setting.default),
+        f"{name}/{flag(declared.name, negative=True)}" if hint is bool else name,
+        help=declared.metadata["help"],
+        rich_help_panel=section.panel,
+        show_default=_shown(declared.default),
     )
-    default = setting.default if setting.name == "dataset" else None
+    default = declared.default if declared.name == "dataset" else None
     annotation = Annotated[hint | None, option]  # type: ignore[valid-type]
-    return inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    return inspect.Parameter(declared.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _shown(default: Any) -> str | bool:
+def _shown(default: object) -> str | bool:
     if default is MISSING:
         return "the dataset's"
     return False if default is None else str(default)

@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import platformdirs
 
@@ -15,47 +16,47 @@ from aldvae.utils.errors import ConfigError, unknown_name
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """How and where a run is executed; none of it is part of what the run is.
+    """How and where a run is executed.
 
-    `own_data` is the place of the user's own data, named with ``--dataset``. `max_threads` limits the CPU
-    threads of a run that shares the machine, unless `threads` is set. `plan` names the plan file a run is part of.
+    `own_data` is the path of the user's own data, named with ``--dataset``, and `plan` the plan file a run is part of.
+    `max_threads` limits the CPU threads of a run that shares the machine with others.
     """
+
+    panel: ClassVar[str] = "Execution"
 
     own_data: Path | None = None
     plan: str | None = None
     max_threads: int | None = None
-    data_dir: Path | None = setting("Execution", "Where datasets lie or are downloaded to (or ALDVAE_DATA_DIR).", None)
-    results_dir: Path = setting("Execution", "Where run directories are made.", Path("runs"))
-    cache_dir: Path | None = setting("Execution", "Where computed things are kept (or ALDVAE_CACHE_DIR).", None)
-    inception_weights: Path | None = setting("Execution", "A file of pytorch-fid's Inception weights.", None)
-    tensorboard: bool = setting("Execution", "Also write what TensorBoard shows into the run's directory.", False)
-    device: str = setting("Execution", "auto, cpu, cuda, cuda:N or mps.", "auto")
-    threads: int | None = setting(
-        "Execution", "CPU threads; without it 1 for a small mlp, else as torch chooses.", None
-    )
+    data_dir: Path | None = setting("Where datasets lie or are downloaded to (or ALDVAE_DATA_DIR).", None)
+    results_dir: Path = setting("Where run directories are made.", Path("runs"))
+    cache_dir: Path | None = setting("Where decoded data and features are kept (or ALDVAE_CACHE_DIR).", None)
+    inception_weights: Path | None = setting("A file of pytorch-fid's Inception weights.", None)
+    tensorboard: bool = setting("Also write TensorBoard files into the run's directory.", False)
+    device: str = setting("auto, cpu, cuda, cuda:N or mps.", "auto")
+    threads: int | None = setting("CPU threads; default: 1 for a small mlp, else torch decides.", None)
 
     def __post_init__(self) -> None:
-        """Refuse a number of threads that makes no sense."""
+        """Check the number of threads."""
         if self.threads is not None and not 1 <= self.threads <= 1024:
             raise ConfigError("threads", f"must be 1 to 1024, not {self.threads}")
 
     def threads_for(self, default: int | None) -> int | None:
-        """Return the threads of a run that takes `default` threads on a machine of its own (None: as torch chooses)."""
+        """Return the threads of a run that uses `default` ones by itself (None: torch decides)."""
         if self.threads is not None or self.max_threads is None:
             return self.threads or default
         return min(self.max_threads, default or self.max_threads)
 
     @property
     def cache_directory(self) -> Path:
-        """`cache_dir`, or the environment's, or the system's for this user."""
-        named = os.environ.get("ALDVAE_CACHE_DIR")
-        return self.cache_dir or Path(named or platformdirs.user_cache_dir("aldvae"))
+        """`cache_dir`, else ALDVAE_CACHE_DIR, else the system's cache folder for this user."""
+        variable = os.environ.get("ALDVAE_CACHE_DIR")
+        return self.cache_dir or Path(variable or platformdirs.user_cache_dir("aldvae"))
 
     @property
     def data_directory(self) -> Path | None:
-        """`data_dir`, or the environment's; None where neither names one."""
-        named = os.environ.get("ALDVAE_DATA_DIR")
-        return self.data_dir or (Path(named) if named else None)
+        """`data_dir`, else ALDVAE_DATA_DIR, else None."""
+        variable = os.environ.get("ALDVAE_DATA_DIR")
+        return self.data_dir or (Path(variable) if variable else None)
 
 
 EXECUTORS = ("local", "ray")
@@ -65,19 +66,20 @@ EXECUTORS = ("local", "ray")
 class Schedule:
     """How the runs of a sweep share a machine or a cluster."""
 
-    jobs: int | None = setting("Sweep", "Runs at a time; without it 1, on Ray as many as fit.", None)
-    executor: str = setting("Sweep", "local (processes of this machine) or ray.", "local")
-    ray_address: str | None = setting("Sweep", "The Ray cluster's address, or auto for the one of this node.", None)
+    panel: ClassVar[str] = "Sweep"
+
+    jobs: int | None = setting("Runs at a time; default: 1, on Ray as many as fit.", None)
+    executor: str = setting("local (processes of this machine) or ray.", "local")
+    ray_address: str | None = setting("Address of the Ray cluster, or auto for the one of this node.", None)
     population: str = setting(
-        "Sweep",
-        "Runs of one dataset and network to train as one stack: a number, off, or auto, which is as many as fit on an "
-        "NVIDIA GPU, where one small network is too little work, and off on a CPU, where a stack gains nothing.",
+        "Train runs of one dataset and network as one stack: a number of runs, off, or auto. auto stacks as many as "
+        "fit on an NVIDIA GPU, which one small network does not fill, and none on a CPU, where it gains nothing.",
         "auto",
     )
-    gpus_per_run: float | None = setting("Sweep", "On Ray, GPUs for one run; 0.5 lets two runs share one.", None)
+    gpus_per_run: float | None = setting("On Ray, GPUs for each run; 0.5 lets two runs share one.", None)
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense, naming the option."""
+        """Check the values; raises `ConfigError` naming the option."""
         if self.executor not in EXECUTORS:
             raise unknown_name("executor", self.executor, list(EXECUTORS))
         if self.jobs is not None and not 1 <= self.jobs <= 1024:
@@ -87,7 +89,7 @@ class Schedule:
         if self.executor != "ray":
             for name in ("ray_address", "gpus_per_run"):
                 if getattr(self, name) is not None:
-                    raise ConfigError(name, "means nothing without --executor ray; leave it out")
+                    raise ConfigError(name, "has no effect without --executor ray; remove it")
         if self.gpus_per_run is not None and not 0 <= self.gpus_per_run <= 64:
             raise ConfigError("gpus_per_run", f"must be 0 to 64, not {self.gpus_per_run:g}")
 
@@ -95,14 +97,14 @@ class Schedule:
         if not (re.fullmatch(r"\d{1,4}", self.population) and 1 <= int(self.population) <= 1024):
             raise ConfigError("population", f"must be 1 to 1024, auto or off, not {self.population}")
         if self.executor != "local":
-            raise ConfigError("population", "means nothing without --executor local; leave it out")
+            raise ConfigError("population", "has no effect without --executor local; remove it")
 
 
 def threads_per_job(jobs: int, threads: int | None) -> int | None:
-    """Return the most CPU threads for each of `jobs` parallel runs on this machine; None (no limit) for a lone run.
+    """Return the CPU threads that each of `jobs` parallel runs on this machine may use; None for a lone run.
 
-    Raises `ConfigError` if that many jobs, with `threads` each, exceed the processor cores: two busy threads on one
-    core are many times slower than one after the other.
+    Raises `ConfigError` where that many jobs, or `threads` for each, exceed the processor cores: two busy threads on
+    one core are many times slower than one after the other.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if jobs > cores:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import MISSING, Field, field, fields
 from typing import Any
 
-
-def setting(panel: str, text: str, default: Any = MISSING) -> Any:
-    """Declare a field that is also an option: its `panel` in ``--help`` and its help `text`."""
-    return field(default=default, metadata={"panel": panel, "help": text})
+# What a setting may hold; None where it is optional and not set.
+Value = str | int | float | bool | None
 
 
-def settings(declared: type) -> list[Field[Any]]:
-    """Return the fields of `declared` that are options of the command line."""
-    return [f for f in fields(declared) if "help" in f.metadata]
+def setting(text: str, default: Any = MISSING) -> Any:
+    """Declare a field that is also an option, with its help `text`; without `default`, presets must give the value."""
+    return field(default=default, metadata={"help": text})
+
+
+def settings(*sections: type) -> Iterator[Field[Any]]:
+    """Yield the fields of dataclasses that are options of the command line."""
+    return (f for section in sections for f in fields(section) if "help" in f.metadata)
 
 
 def flag(name: str, negative: bool = False) -> str:

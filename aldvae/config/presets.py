@@ -1,12 +1,15 @@
-"""The paper's protocol as data: what section 4.1 and Algorithm 1 fix for each dataset.
+"""Values for what the user does not set: presets for each dataset, and the protocols that change them.
 
-A run takes from here whatever the user does not set. The code that the paper's authors published does otherwise in
-places; these differences are data, too.
+The presets are what the paper fixes in section 4.1 and Algorithm 1. The code that its authors published differs from
+the text in places; the protocol ``authors`` holds these differences.
 """
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from aldvae.config.options import Value
 from aldvae.utils.errors import unknown_name
 
 # The paper repeats every run with five seeds.
@@ -14,13 +17,12 @@ SEEDS = range(5)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """What the paper (or, for digits and the user's own data, this project) trains on one dataset.
+class Preset:
+    """The values for one dataset: the paper's, or for digits and the user's own data this project's.
 
-    `clusters` is k of K-means, the number of classes; None where nothing tells. `grid` are the fixed sizes, `init_dims`
-    the initial sizes of the adaptive runs. `validation` is the fraction of the training set held out. `hidden_dim` is
-    None for the network's own. `rule` is the paper's for what the paper or its figures train on, since these are to be
-    reproduced; who asks about data of their own gets the one to rely on.
+    `clusters` is k of K-means, the number of classes; None where the data do not tell. `grid` holds the fixed sizes of
+    a grid search, `init_dims` the initial sizes of adaptive runs. `validation` is the fraction of the training set held
+    out. `hidden_dim` is None for the network's own default. `rule` is the default where no protocol is named.
     """
 
     clusters: int | None
@@ -35,9 +37,25 @@ class Protocol:
     fid_features: str = "inception"
     rule: str = "paper"
 
+    @property
+    def settings(self) -> dict[str, Value]:
+        """The settings of a run that the preset gives, by name, but for the rule."""
+        values: dict[str, Value] = {
+            "validation": self.validation,
+            "clusters": self.clusters,
+            "network": self.network,
+            "hidden_dim": self.hidden_dim,
+            "likelihood": self.likelihood,
+            "init_dim": self.init_dims[0],
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "fid_features": self.fid_features,
+        }
+        return {name: value for name, value in values.items() if value is not None}
 
-PROTOCOLS = {
-    "digits": Protocol(
+
+PRESETS = {
+    "digits": Preset(
         clusters=10,
         network="mlp",
         hidden_dim=128,
@@ -47,24 +65,23 @@ PROTOCOLS = {
         validation=0.3,
         fid_features="classifier",
     ),
-    "mnist": Protocol(clusters=10, network="mlp", hidden_dim=400, grid=(4, 8, 12, 16, 24, 32)),
-    "fashionmnist": Protocol(clusters=10, network="mlp", hidden_dim=400, grid=(8, 16, 24, 32, 64)),
-    "eurosat": Protocol(clusters=10, network="conv", hidden_dim=256, grid=(16, 24, 32, 64)),
-    "sprites": Protocol(clusters=9, network="video", hidden_dim=None, epochs=300, grid=(12, 16, 24, 32), batch_size=16),
+    "mnist": Preset(clusters=10, network="mlp", hidden_dim=400, grid=(4, 8, 12, 16, 24, 32)),
+    "fashionmnist": Preset(clusters=10, network="mlp", hidden_dim=400, grid=(8, 16, 24, 32, 64)),
+    "eurosat": Preset(clusters=10, network="conv", hidden_dim=256, grid=(16, 24, 32, 64)),
+    "sprites": Preset(clusters=9, network="video", hidden_dim=None, epochs=300, grid=(12, 16, 24, 32), batch_size=16),
 }
 
 
-def protocol(dataset: str) -> Protocol:
-    """Return the protocol of `dataset`; raises `ConfigError` with the nearest name where there is none."""
-    if dataset not in PROTOCOLS:
-        raise unknown_name("dataset", dataset, list(PROTOCOLS))
-    return PROTOCOLS[dataset]
+def preset(dataset: str) -> Preset:
+    """Return the preset of a dataset known by name; raises `ConfigError` with the nearest name for any other."""
+    if dataset not in PRESETS:
+        raise unknown_name("dataset", dataset, list(PRESETS))
+    return PRESETS[dataset]
 
 
 PAPER = "paper"
-DIFFERENCES: dict[str, Mapping[str, str | int | bool]] = {
+_PROTOCOLS: dict[str, Mapping[str, Value]] = {
     PAPER: {},
-    # What the authors' code does, not why: the paper's text says otherwise, or nothing.
     "authors": {
         "posterior": "softmax",
         "shuffle": False,
@@ -78,27 +95,26 @@ DIFFERENCES: dict[str, Mapping[str, str | int | bool]] = {
 }
 
 
-def differences(name: str) -> Mapping[str, str | int | bool]:
-    """Return the settings in which the protocol called `name`, ``"paper"`` or ``"authors"``, differs from the paper's.
+def protocol_settings(protocol: str) -> Mapping[str, Value]:
+    """Return the settings in which a `protocol`, ``"paper"`` or ``"authors"``, differs from the presets.
 
-    Raises `ConfigError` with the nearest name where there is none.
+    Raises `ConfigError` with the nearest name for any other.
     """
-    if name not in DIFFERENCES:
-        raise unknown_name("protocol", name, list(DIFFERENCES))
-    return DIFFERENCES[name]
+    if protocol not in _PROTOCOLS:
+        raise unknown_name("protocol", protocol, list(_PROTOCOLS))
+    return _PROTOCOLS[protocol]
 
 
-def own_protocol(shape: tuple[int, ...], n_classes: int) -> Protocol:
-    """Return what is used for the user's own samples of `shape` where they do not say otherwise.
+def own_data_preset(shape: tuple[int, ...], n_classes: int) -> Preset:
+    """Return the preset for the user's own samples of `shape`: (D,), (C, H, W) or (C, T, H, W).
 
-    Gray pictures of up to 32 pixels a side get the fully connected network, others the convolutional one. Without
-    classes (`n_classes` 0) nothing tells the number of clusters. The features are those that need no labels, no
-    pictures and no download.
+    Gray images of up to 32 pixels a side get the fully connected network, larger and colour images the convolutional
+    one. `clusters` is None without classes (`n_classes` 0). PCA features need no labels, no images and no download.
     """
     vectors, video = len(shape) == 1, len(shape) == 4
     small = vectors or min(shape[1:]) < 16 or (shape[0] == 1 and max(shape[1:]) <= 32)
     init_dim = min(100, shape[0]) if vectors else 100
-    return Protocol(
+    return Preset(
         clusters=n_classes or None,
         network="video" if video else "mlp" if small else "conv",
         hidden_dim=None,

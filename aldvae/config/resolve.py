@@ -1,85 +1,114 @@
-"""From what the user said to a complete configuration: the rest comes from the protocol."""
+"""From the user's explicit options to a complete configuration: the rest comes from presets, rule and protocol."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 from aldvae.compression.rules.registry import rule_defaults
 from aldvae.config.execution import Execution
-from aldvae.config.presets import PAPER, PROTOCOLS, Protocol, differences, own_protocol, protocol
+from aldvae.config.options import Value
+from aldvae.config.presets import PAPER, PRESETS, Preset, own_data_preset, preset, protocol_settings
 from aldvae.config.rules import arguments_as_options, rule_settings
-from aldvae.config.run_config import COMPRESSION, RunConfig
+from aldvae.config.run_config import COMPRESSION, RunConfig, check_types
 from aldvae.utils.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """The settings a user names explicitly, which replace all others, and the `protocol` the rest comes from.
+
+    `settings` maps names of settings to values; None means "not set". `protocol` is ``"paper"``, ``"authors"``, or
+    None: then the rule is the dataset's default and all else as in the paper. Raises `ConfigError` for an unknown name
+    and for a value of another type.
+    """
+
+    settings: Mapping[str, Value] = field(default_factory=dict)
+    protocol: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check names and types; drop what is not set."""
+        values = {name: value for name, value in self.settings.items() if value is not None}
+        object.__setattr__(self, "settings", MappingProxyType(check_types(values)))
+
+    def without(self, *names: str) -> Overrides:
+        """Return the same overrides without those named."""
+        return Overrides({name: value for name, value in self.settings.items() if name not in names}, self.protocol)
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A dataset, its preset and, for the user's own data, a hash of the samples (`source`)."""
+
+    dataset: str
+    preset: Preset
+    source: str | None = None
 
 
 def own_data(dataset: str) -> Path | None:
     """Return the path of the user's own data if `dataset` is one, None if it is a name.
 
-    What is no known name is a path if it is there, has a suffix, or names a folder it lies in.
+    An unknown name is a path if it exists, has a suffix, or contains a folder.
     """
     path = Path(dataset)
-    looks_like_one = path.suffix or len(path.parts) > 1 or (len(path.name) < 256 and path.exists())
-    return path if dataset and dataset not in PROTOCOLS and looks_like_one else None
+    looks_like_path = path.suffix or len(path.parts) > 1 or (len(path.name) < 256 and path.exists())
+    return path if dataset and dataset not in PRESETS and looks_like_path else None
 
 
-def resolve(kind: str, dataset: str, execution: Execution | None = None, **given: Any) -> RunConfig:
-    """Return the configuration of a run: what is `given` and not None, else the dataset's protocol.
+def find_data(dataset: str, resize: Value = None, execution: Execution | None = None) -> DataSource:
+    """Return the preset of a dataset known by name or of the user's own data, which are read for it.
 
-    A `protocol` among the given, ``"paper"`` or ``"authors"``, says where the rest comes from; see `configure`.
-    The user's own data are read here, since their shape and labels decide; raises `ConfigError` as reading them does.
+    Raises `ConfigError` for an unknown name and for data that cannot be read.
     """
-    known, source = protocol_of(dataset, given.get("resize"), execution)
-    return configure(kind, dataset, known, source, **given)
-
-
-def protocol_of(
-    dataset: str, resize: int | None = None, execution: Execution | None = None
-) -> tuple[Protocol, str | None]:
-    """Return the protocol of a dataset known by name or of the user's own, and for the latter a hash of its samples."""
     path = own_data(dataset)
     if path is None:
-        return protocol(dataset), None
+        return DataSource(dataset, preset(dataset))
     from aldvae.data import own
 
-    samples = own.load(path, resize, (execution or Execution()).cache_directory)
-    return own_protocol(samples.shape, len(samples.classes)), samples.fingerprint
+    samples = own.load(path, None if resize is None else int(resize), (execution or Execution()).cache_directory)
+    return DataSource(dataset, own_data_preset(samples.shape, len(samples.classes)), samples.fingerprint)
 
 
-def configure(
-    kind: str, dataset: str, known: Protocol, source: str | None, protocol: str | None = None, **given: Any
+def resolve(
+    kind: str, dataset: str, overrides: Overrides | None = None, execution: Execution | None = None
 ) -> RunConfig:
-    """Return a configuration on `dataset`, of which `protocol_of` told the protocol `known` and the `source`.
+    """Return the configuration of an ``"adaptive"`` or ``"fixed"`` run on `dataset`, a name or the path of own data.
 
-    What is not given comes from `known`, and with the authors' `protocol` from their code where that differs.
+    Raises `ConfigError` naming the option that is wrong.
     """
-    told = differences(PAPER if protocol is None else protocol)
-    chosen = {name: value for name, value in given.items() if value is not None}
-    if source is not None:
-        if "clusters" not in chosen and (known.clusters or 0) < 2:
-            what = "one class only" if known.clusters else "no labels that tell the number of groups"
-            raise ConfigError("clusters", f"is needed: {dataset} has {what}; for example --clusters 10")
+    overrides = overrides or Overrides()
+    return configure(kind, find_data(dataset, overrides.settings.get("resize"), execution), overrides)
+
+
+def configure(kind: str, data: DataSource, overrides: Overrides) -> RunConfig:
+    """Merge the settings of a run: preset < rule < protocol < overrides, where later ones win."""
+    explicit = overrides.settings
+    values = {**data.preset.settings, **_of_kind(kind, data.preset, overrides), **explicit}
+    if values["network"] != data.preset.network and "hidden_dim" not in explicit:
+        values.pop("hidden_dim", None)
+    dataset = data.dataset
+    if data.source is not None:
         dataset = Path(dataset).absolute().name
-    usual = {name: getattr(known, name) for name in _FROM_PROTOCOL if getattr(known, name) is not None}
-    if "network" in chosen and chosen["network"] != known.network:
-        usual.pop("hidden_dim", None)
-    if kind == "adaptive":
-        rule = chosen.setdefault("rule", known.rule if protocol is None else told.get("rule", PAPER))
-        with arguments_as_options():
-            usual |= rule_defaults(rule)
-    # The preset's compression settings apply only to adaptive runs, and there only those that the rule takes.
-    taken = rule_settings(chosen["rule"]) if kind == "adaptive" else set()
-    usual |= {name: value for name, value in told.items() if name in taken or name not in COMPRESSION}
-    return RunConfig(kind=kind, source=source, dataset=dataset, **{"init_dim": known.init_dims[0], **usual, **chosen})
+        _require_clusters(data, explicit)
+    return RunConfig.from_settings(kind, {**values, "source": data.source, "dataset": dataset})
 
 
-_FROM_PROTOCOL = (
-    "validation",
-    "clusters",
-    "network",
-    "hidden_dim",
-    "likelihood",
-    "epochs",
-    "batch_size",
-    "fid_features",
-)
+def _of_kind(kind: str, known: Preset, overrides: Overrides) -> dict[str, Value]:
+    """Return what rule and protocol set; the protocol's compression settings only where the rule takes them."""
+    protocol = protocol_settings(PAPER if overrides.protocol is None else overrides.protocol)
+    if kind == "fixed":
+        return {name: value for name, value in protocol.items() if name not in COMPRESSION}
+    default = known.rule if overrides.protocol is None else protocol.get("rule", PAPER)
+    rule = str(overrides.settings.get("rule", default))
+    with arguments_as_options():
+        supported, defaults = rule_settings(rule), rule_defaults(rule)
+    values = {name: value for name, value in protocol.items() if name in supported or name not in COMPRESSION}
+    return {**defaults, **values, "rule": rule}
+
+
+def _require_clusters(data: DataSource, explicit: Mapping[str, Value]) -> None:
+    if "clusters" not in explicit and (data.preset.clusters or 0) < 2:
+        problem = "one class only" if data.preset.clusters else "no labels that tell the number of groups"
+        raise ConfigError("clusters", f"is needed: {data.dataset} has {problem}; for example --clusters 10")

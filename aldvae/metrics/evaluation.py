@@ -82,10 +82,10 @@ class Evaluator:
 
     def _reference(self, validation: Samples, features: Features, cache_dir: Path) -> Statistics:
         # The fingerprint of the samples identifies dataset, split and limit; the features' identity, their weights.
-        first = validation.take(torch.arange(self.config.fid_samples))
+        first = validation.take(torch.arange(self.config.metrics.fid_samples))
         key = f"{features.identity}-{replace(first, labels=None).fingerprint}"
         cached = cached_statistics(
-            cache_dir, key, lambda: statistics(features(to_float(self.samples[: self.config.fid_samples])))
+            cache_dir, key, lambda: statistics(features(to_float(self.samples[: self.config.metrics.fid_samples])))
         )
         return cached.to(float64_device(self.device))
 
@@ -111,7 +111,7 @@ class Evaluator:
         return Evaluation(metrics, output.kl.tolist())
 
     def _validation_output(self, model: VAE, epoch: int) -> ValidationOutput:
-        random = generator(self.config.seed, "validation noise", epoch, self.device)
+        random = generator(self.config.training.seed, "validation noise", epoch, self.device)
         noise = torch.randn(len(self.samples), model.latent_dim, generator=random, device=self.device)
         parts: list[tuple[Tensor, ...]] = []
         reconstructed: list[Tensor] = []
@@ -120,29 +120,29 @@ class Evaluator:
             out = model(x, chunk_noise)
             loss = model.likelihood(out.decoded, x)
             parts.append((loss, kl_divergence(out.mu, out.log_var), out.mu, out.log_var, out.z))
-            if sum(map(len, reconstructed)) < self.config.fid_samples:
+            if sum(map(len, reconstructed)) < self.config.metrics.fid_samples:
                 reconstructed.append(model.likelihood.mean(out.decoded))
         loss, kl, mu, log_var, z = (torch.cat(part) for part in zip(*parts, strict=True))
-        reconstructions = torch.cat(reconstructed)[: self.config.fid_samples]
+        reconstructions = torch.cat(reconstructed)[: self.config.metrics.fid_samples]
         return ValidationOutput(float(to_float64(loss).mean()), to_float64(kl).mean(0), mu, log_var, z, reconstructions)
 
     def _clustering(self, output: ValidationOutput, epoch: int) -> dict[str, float]:
         config = self.config
-        random = np.random.default_rng(stream_seed(config.seed, "silhouette images", epoch))
-        subset = random.choice(len(output.z), config.silhouette_samples, replace=False)
-        latents = output.z if config.silhouette_on == "samples" else output.mu
+        random = np.random.default_rng(stream_seed(config.training.seed, "silhouette images", epoch))
+        subset = random.choice(len(output.z), config.metrics.silhouette_samples, replace=False)
+        latents = output.z if config.metrics.silhouette_on == "samples" else output.mu
         z = latents[torch.from_numpy(subset).to(self.device)].cpu().numpy()
         labels = None if self.labels is None else self.labels[subset]
-        clusters = find_clusters(z, config.clusters, stream_seed(config.seed, "k-means", epoch) % 2**32)
-        groups = clusters if config.silhouette_groups == "clusters" or labels is None else labels
+        clusters = find_clusters(z, config.data.clusters, stream_seed(config.training.seed, "k-means", epoch) % 2**32)
+        groups = clusters if config.metrics.silhouette_groups == "clusters" or labels is None else labels
         label_agreement = {} if labels is None else agreement(clusters, labels)
         return {"silhouette": silhouette(z, groups), **label_agreement}
 
     def _frechet_distances(self, model: VAE, reconstructions: Tensor, epoch: int) -> dict[str, float]:
         if self.reference is None or self.features is None:
             return {}
-        random = generator(self.config.seed, "prior", epoch, self.device)
-        prior = torch.randn(self.config.fid_samples, model.latent_dim, generator=random, device=self.device)
+        random = generator(self.config.training.seed, "prior", epoch, self.device)
+        prior = torch.randn(self.config.metrics.fid_samples, model.latent_dim, generator=random, device=self.device)
         generated = torch.cat([model.generate(z) for z in prior.split(self._chunk)])
         pairs = (("fid_recon", reconstructions), ("fid_gen", generated))
         return {name: frechet_distance(self.reference, statistics(self.features(x))) for name, x in pairs}
@@ -152,10 +152,10 @@ def check_samples(config: RunConfig, validation: Samples) -> None:
     """Raise `ConfigError` if a metric needs more validation samples than there are, or labels that are missing."""
     available = len(validation)
     for option in ("fid_samples", "silhouette_samples"):
-        requested = getattr(config, option)
-        if requested > available and (option != "fid_samples" or config.fid_features != "none"):
+        requested = getattr(config.metrics, option)
+        if requested > available and (option != "fid_samples" or config.metrics.fid_features != "none"):
             raise ConfigError(
                 option, f"{requested} is more than the {available} validation samples; use {available} or less"
             )
-    if config.silhouette_groups == "classes" and validation.labels is None:
-        raise ConfigError("silhouette_groups", f"classes needs labels, but {config.dataset} has none; use clusters")
+    if config.metrics.silhouette_groups == "classes" and validation.labels is None:
+        raise ConfigError("silhouette_groups", "classes needs labels, but the data have none; use clusters")

@@ -60,7 +60,7 @@ def _content(all_series: Sequence[Series], left_out: Sequence[str]) -> dict[str,
     """Return the variables of the template."""
     drawn = draw_paper(all_series) | draw_yardsticks(all_series) | draw_ablations(all_series)
     return {
-        "title": f"Latent sizes: {', '.join(sorted({series.config.dataset for series in all_series}))}",
+        "title": f"Latent sizes: {', '.join(sorted({series.config.data.dataset for series in all_series}))}",
         "runs": sum(len(series.results) for series in all_series),
         "hardware": _hardware(all_series),
         "answers": [_answer(series) for series in all_series if series.finds_size],
@@ -74,15 +74,15 @@ def _content(all_series: Sequence[Series], left_out: Sequence[str]) -> dict[str,
 
 def _answer(series: Series) -> dict[str, str]:
     config, epochs = series.config, series.epochs_found
-    settings = f"rule {config.rule}, from {config.init_dim}, {_runs(len(series.seeds))}"
+    settings = f"rule {config.rule}, from {config.model.init_dim}, {_runs(len(series.seeds))}"
     settings += f"; {describe(config)}" if describe(config) else ""
     if not epochs:
-        how = f"{size_text(series.sizes)} dimensions were reached in {config.epochs} epochs; {settings}"
-        return {"dataset": config.dataset, "size": "no size found", "how": how}
+        how = f"{size_text(series.sizes)} dimensions were reached in {config.training.epochs} epochs; {settings}"
+        return {"dataset": config.data.dataset, "size": "no size found", "how": how}
     when = f"at epoch {min(epochs)}" + (f" to {max(epochs)}" if len(set(epochs)) > 1 else "")
     stopped = f", {len(epochs)} of {len(series.seeds)} stopped" if len(epochs) < len(series.seeds) else ""
     how = f"latent dimensions, {when}{stopped}; {settings}"
-    return {"dataset": config.dataset, "size": size_text(series.sizes_found), "how": how}
+    return {"dataset": config.data.dataset, "size": size_text(series.sizes_found), "how": how}
 
 
 def _runs(seeds: int) -> str:
@@ -106,14 +106,17 @@ def _model(result: Result) -> dict[str, object]:
     space = "Posterior means of validation samples, projected on their two leading principal components."
     images.append({"image": _figure(draw_latent_space(result)), "caption": space, "style": ""})
     size, active = result.answer["latent_dim"], result.last.get("active_units")
-    title = f"The model: {config.dataset}, {config.kind}, seed {config.seed}, {size} dimensions, {active} active units"
+    run = f"{config.data.dataset}, {config.kind}, seed {config.training.seed}"
+    title = f"The model: {run}, {size} dimensions, {active} active units"
     return {"title": title, "images": images}
 
 
 def _settings(series: Series) -> dict[str, object]:
     config = series.config
-    rule = "fixed size" if config.kind == "fixed" else f"rule {config.rule}{'' if config.stop else ', without stop'}"
-    title = f"{config.dataset}, {rule}, from {config.init_dim}, {_runs(len(series.seeds))}"
+    rule = "fixed size" if config.rule is None else f"rule {config.rule}"
+    if config.compression is not None and not config.compression.stop:
+        rule += ", without stop"
+    title = f"{config.data.dataset}, {rule}, from {config.model.init_dim}, {_runs(len(series.seeds))}"
     commands = "\n".join(result.config.command for result in series.results)
     return {"title": title, "commands": commands, "settings": list(config.to_json().items())}
 

@@ -31,8 +31,9 @@ def record(result: Result) -> dict[str, Cell]:
     config, last, summary = result.config, result.last, result.summary
     values: dict[str, Cell] = {
         "run": result.path.name,
-        **{name: getattr(config, name) for name in ("dataset", "kind", "init_dim", "seed", "epochs")},
-        "rule": config.rule if config.kind == "adaptive" else None,
+        "kind": config.kind,
+        **{name: config.settings[name] for name in ("dataset", "init_dim", "seed", "epochs")},
+        "rule": config.rule,
         "state": result.state,
         "epoch": result.epochs,
         "latent_dim": summary["latent_dim"] if summary else last.get("latent_dim"),
@@ -81,7 +82,7 @@ def print_table(results: Sequence[Result]) -> None:
 
 
 def _print_yardsticks(results: Iterable[Result], console: Console) -> None:
-    fixed, _ = group_by_seed(result for result in results if result.config.kind == "fixed")
+    fixed, _ = group_by_seed(result for result in results if result.config.compression is None)
     yardsticks = yardstick_table(find_grids(fixed))
     if yardsticks.empty:
         return

@@ -188,4 +188,5 @@ def read_results(results_dir: Path) -> list[Result]:
 
 def _order(result: Result) -> tuple[str, str, str, int, int, str]:
     config = result.config
-    return (config.dataset, config.kind, config.rule, config.init_dim, config.seed, config.name)
+    rule, size, seed = str(config.settings["rule"]), config.model.init_dim, config.training.seed
+    return (config.data.dataset, config.kind, rule, size, seed, config.name)

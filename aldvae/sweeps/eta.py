@@ -47,11 +47,11 @@ class EpochTimes:
         if _key(config) not in self._totals:
             return None
         seconds, epochs = self._totals[_key(config)]
-        return (config.epochs - epochs_done) * seconds / epochs
+        return (config.training.epochs - epochs_done) * seconds / epochs
 
 
 def _key(config: RunConfig) -> tuple[object, ...]:
-    return tuple(getattr(config, name) for name in _COSTS)
+    return tuple(config.settings[name] for name in _COSTS)
 
 
 def estimate_wall_time(seconds: Sequence[float], slots: int) -> float:

@@ -1,26 +1,25 @@
-"""Sweeps: lists of runs over one run type, with the paper's values where the user gives none."""
+"""Sweeps: lists of jobs over one kind of run, with the paper's sizes and seeds where the user gives none."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from aldvae.compression.rules.base import SMALLEST_DIM
 from aldvae.config.execution import Execution
-from aldvae.config.presets import SEEDS, Protocol
-from aldvae.config.resolve import configure, own_data, protocol_of
+from aldvae.config.presets import SEEDS, Preset
+from aldvae.config.resolve import Overrides, configure, find_data, own_data
 from aldvae.config.run_config import RunConfig
 from aldvae.utils.errors import ConfigError, unknown_name
 
-_LONGEST = 10_000
+_MOST_RUNS = 10_000
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run to do; `own_data` is where the user's own data lie."""
+    """A run to execute; `own_data` is the path of the user's own data, None for a dataset known by name."""
 
     config: RunConfig
     own_data: Path | None = None
@@ -28,7 +27,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobList:
-    """The jobs of a plan, and how many are `pending` until other jobs have found their size."""
+    """The jobs known now, and how many more are `pending` until other runs have found their size."""
 
     jobs: list[Job]
     pending: int = 0
@@ -36,17 +35,17 @@ class JobList:
 
 @dataclass(frozen=True)
 class SweepKind:
-    """`run_kind` of every run of a sweep, the option that lists its `sizes` (None: one size), and its usual seeds."""
+    """What a sweep varies: runs of `run_kind`, over the option `sizes` (None: one size) and default `seeds`."""
 
     run_kind: str
     sizes: str | None
     seeds: Sequence[int]
 
-    def usual_sizes(self, known: Protocol) -> Sequence[int]:
-        """Return the paper's sizes for a dataset: the grid's, or the initial ones, or the first of these."""
+    def default_sizes(self, preset: Preset) -> Sequence[int]:
+        """Return the dataset's sizes for this sweep: the grid's, the initial sizes, or the first initial size."""
         if self.sizes is None:
-            return known.init_dims[:1]
-        return known.grid if self.sizes == "dims" else known.init_dims
+            return preset.init_dims[:1]
+        return preset.grid if self.sizes == "dims" else preset.init_dims
 
 
 KINDS = {
@@ -60,32 +59,36 @@ KINDS = {
 def sweep(
     kind: str,
     dataset: str,
+    overrides: Overrides | None = None,
     execution: Execution | None = None,
     *,
     sizes: Sequence[int] | None = None,
     seeds: Sequence[int] | None = None,
-    **given: Any,
 ) -> list[Job]:
-    """Return the runs of a sweep of `kind` (see `KINDS`) over `sizes` and `seeds`, all sizes of a seed together.
+    """Return the jobs of a sweep of `kind` (see `KINDS`) over `sizes` and `seeds`, all sizes of a seed together.
 
-    `given` are settings of all its runs, and perhaps their `protocol` (see `configure`). Raises `ConfigError` naming
-    the option that makes no sense.
+    `overrides` hold for all its runs. Raises `ConfigError` naming the option that is wrong.
     """
     if kind not in KINDS:
         raise unknown_name("kind", kind, list(KINDS))
-    what = KINDS[kind]
-    known, source = protocol_of(dataset, given.get("resize"), execution)
-    sizes, seeds = sizes or what.usual_sizes(known), what.seeds if seeds is None else seeds
+    what, overrides = KINDS[kind], overrides or Overrides()
+    data = find_data(dataset, overrides.settings.get("resize"), execution)
+    sizes, seeds = sizes or what.default_sizes(data.preset), what.seeds if seeds is None else seeds
+    _check_sweep(what, dataset, sizes, seeds)
+    first = configure(what.run_kind, data, overrides)
+    if what.sizes is None:
+        sizes = [first.model.init_dim]
+    configs = [first.override(init_dim=size, seed=seed) for seed in seeds for size in sizes]
+    return [Job(config, own_data(dataset)) for config in configs]
+
+
+def _check_sweep(what: SweepKind, dataset: str, sizes: Sequence[int], seeds: Sequence[int]) -> None:
     if not sizes:
-        raise ConfigError(what.sizes or "dims", f"is needed: {dataset} has too few columns for the usual sizes")
-    if len(sizes) * len(seeds) > _LONGEST:
-        raise ConfigError(what.sizes or "seeds", f"makes more than {_LONGEST} runs; give fewer")
+        raise ConfigError(what.sizes or "dims", f"is needed: {dataset} has too few columns for the default sizes")
+    if len(sizes) * len(seeds) > _MOST_RUNS:
+        raise ConfigError(what.sizes or "seeds", f"makes more than {_MOST_RUNS} runs; give fewer")
     if what.sizes is not None and min(sizes) < SMALLEST_DIM:
         raise ConfigError(what.sizes, f"must be {SMALLEST_DIM} or more, not {min(sizes)}")
-    first = configure(what.run_kind, dataset, known, source, **{"init_dim": sizes[0], **given})
-    if what.sizes is None:
-        sizes = [first.init_dim]
-    return [Job(replace(first, init_dim=size, seed=seed), own_data(dataset)) for seed in seeds for size in sizes]
 
 
 def distinct(jobs: Iterable[Job]) -> list[Job]:
@@ -93,20 +96,20 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
     return list({job.config.name: job for job in jobs}.values())
 
 
-def numbers(option: str, text: str) -> list[int]:
+def parse_int_list(option: str, text: str) -> list[int]:
     """Return the whole numbers of a list such as ``4,8,12``, ``0-4`` or ``0-2,7``.
 
     Raises `ConfigError` naming the `option` for anything else, and for a number listed twice.
     """
-    found: list[int] = []
+    numbers: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,9})(?:\s*-\s*(\d{1,9}))?\s*", part)
         if not match:
             raise ConfigError(option, f"takes a list such as 4,8,12 or a range such as 0-4, not {text}")
         first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or last - first >= _LONGEST:
+        if last < first or last - first >= _MOST_RUNS:
             raise ConfigError(option, f"has a range that is empty or too long: {part.strip()}")
-        found += range(first, last + 1)
-    if len(set(found)) < len(found):
+        numbers += range(first, last + 1)
+    if len(set(numbers)) < len(numbers):
         raise ConfigError(option, f"lists a number twice: {text}")
-    return found
+    return numbers

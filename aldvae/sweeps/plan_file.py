@@ -22,55 +22,89 @@ A sweep of kind ``match`` trains adaptive models and then, for each seed, a mode
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from aldvae.config.execution import Execution
 from aldvae.config.options import settings
-from aldvae.config.run_config import COMPRESSION, RunConfig
-from aldvae.sweeps.jobs import KINDS, Job, JobList, distinct, numbers, sweep
+from aldvae.config.resolve import Overrides
+from aldvae.config.run_config import COMPRESSION, SECTIONS
+from aldvae.runs.results import read_result
+from aldvae.sweeps.jobs import KINDS, Job, JobList, distinct, parse_int_list, sweep
 from aldvae.utils.errors import AldvaeError, ConfigError, unknown_message, unknown_name
 
 MATCH = "match"
-_HINTS = {**get_type_hints(RunConfig), "protocol": str}
-_SETTINGS = ["protocol", *(s.name for s in settings(RunConfig) if s.name not in ("dataset", "seed"))]
-_KEYS = frozenset(("title", "reduces", "defaults", "sweep"))
+_SETTINGS = [setting.name for setting in settings(*SECTIONS) if setting.name not in ("dataset", "seed")]
+_KEYS = ["title", "reduces", "defaults", "sweep"]
 _LISTS = ("dims", "init_dims", "seeds")
 
 
 class PlanError(AldvaeError, ValueError):
-    """A plan file that cannot be read or makes no sense."""
+    """A plan file that cannot be read or is wrong."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True)
+class SweepPlan:
+    """One ``[[sweep]]`` of a plan: what it varies (None: the defaults of its kind), and what all its runs share."""
+
+    kind: str
+    datasets: list[str]
+    sizes: list[int] | None
+    seeds: list[int] | None
+    overrides: Overrides
+
+    def jobs(self, execution: Execution) -> JobList:
+        """Return the jobs of all datasets."""
+        if self.kind == MATCH:
+            parts = [self._match(dataset, execution) for dataset in self.datasets]
+            return JobList([job for part in parts for job in part.jobs], sum(part.pending for part in parts))
+        sweeps = [
+            sweep(self.kind, dataset, self.overrides, execution, sizes=self.sizes, seeds=self.seeds)
+            for dataset in self.datasets
+        ]
+        return JobList([job for jobs in sweeps for job in jobs])
+
+    def _match(self, dataset: str, execution: Execution) -> JobList:
+        """Return adaptive runs and, for each that is finished, one of fixed size at the size it ended with."""
+        adaptive = sweep("seeds", dataset, self.overrides, execution, seeds=self.seeds)
+        fixed = self.overrides.without("init_dim", *COMPRESSION)
+        matched: list[Job] = []
+        for job in adaptive:
+            result = read_result(execution.results_dir / job.config.name)
+            if result is not None and result.summary is not None:
+                size, seed = result.summary["latent_dim"], job.config.training.seed
+                matched += sweep("grid", dataset, fixed, execution, sizes=[size], seeds=[seed])
+        return JobList([*adaptive, *matched], len(adaptive) - len(matched))
+
+
+@dataclass(frozen=True)
 class Plan:
-    """A plan: its `title`, what it `reduces` of the paper's protocol (empty: nothing), and its sweeps' keys."""
+    """A plan: its `title`, what it `reduces` of the paper's protocol (empty: nothing), and its sweeps."""
 
     name: str
     title: str
     reduces: str
-    sweeps: tuple[Mapping[str, Any], ...]
+    sweeps: tuple[SweepPlan, ...]
 
-    def runs(self, execution: Execution) -> JobList:
-        """Return all runs that are known now; those of ``match`` are known when their adaptive run is finished."""
-        found, pending = list[Job](), 0
-        for number, keys in enumerate(self.sweeps, start=1):
+    def jobs(self, execution: Execution) -> JobList:
+        """Return all jobs that are known now; those of ``match`` are known when their adaptive run is finished."""
+        jobs, pending = list[Job](), 0
+        for number, plan in enumerate(self.sweeps, start=1):
             try:
-                runs = _runs(keys, execution)
+                found = plan.jobs(execution)
             except ConfigError as error:
                 raise PlanError(f"{self.name}, sweep {number}: {error}") from error
-            found, pending = [*found, *runs.jobs], pending + runs.pending
-        return JobList(distinct(found), pending)
+            jobs, pending = [*jobs, *found.jobs], pending + found.pending
+        return JobList(distinct(jobs), pending)
 
 
 def load_plan(path: Path) -> Plan:
-    """Return the plan in the TOML file `path`; raises `PlanError` naming the place that makes no sense."""
+    """Return the plan in the TOML file `path`; raises `PlanError` naming the place that is wrong."""
     try:
         content = tomllib.loads(path.read_text())
     except OSError as error:
@@ -80,69 +114,53 @@ def load_plan(path: Path) -> Plan:
     sweeps, defaults = content.get("sweep", []), content.get("defaults", {})
     if not isinstance(sweeps, list) or not sweeps or not all(isinstance(s, dict) for s in [*sweeps, defaults]):
         raise PlanError(f"{path.name} lists no [[sweep]]; see experiments/ for plans")
-    for key in set(content) - _KEYS:
-        raise PlanError(f"{path.name}: {unknown_message(key, list(_KEYS))}")
     try:
-        _check(defaults, [*_SETTINGS, "seeds"])
-        told = [_with_defaults(keys, defaults) for keys in sweeps]
+        _check_keys(content, _KEYS)
+        _check_keys(defaults, ["protocol", "seeds", *_SETTINGS])
     except (ConfigError, PlanError) as error:
         raise PlanError(f"{path.name}: {error}") from error
-    return Plan(path.name, str(content.get("title", path.stem)), str(content.get("reduces", "")), tuple(told))
+    plans = tuple(_numbered(path.name, number, keys, defaults) for number, keys in enumerate(sweeps, start=1))
+    return Plan(path.name, str(content.get("title", path.stem)), str(content.get("reduces", "")), plans)
 
 
-def _with_defaults(keys: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _numbered(name: str, number: int, keys: Mapping[str, Any], defaults: Mapping[str, Any]) -> SweepPlan:
+    try:
+        return _sweep_plan(keys, defaults)
+    except (ConfigError, PlanError) as error:
+        raise PlanError(f"{name}, sweep {number}: {error}") from error
+
+
+def _sweep_plan(keys: Mapping[str, Any], defaults: Mapping[str, Any]) -> SweepPlan:
     kind = keys.get("kind")
     if kind not in (*KINDS, MATCH):
         raise unknown_name("kind", str(kind), [*KINDS, MATCH])
-    sizes = KINDS[kind].sizes if kind != MATCH else None
-    lists = [name for name in _LISTS if name in ("seeds", sizes)]
-    _check(keys, ["kind", "datasets", *lists, *(name for name in _SETTINGS if name != "init_dim" or not sizes)])
-    # What a whole plan says of compression means nothing to its models of fixed size.
-    fitting = {k: v for k, v in defaults.items() if kind != "grid" or k not in COMPRESSION}
-    return {**fitting, **keys}
+    sizes = None if kind == MATCH else KINDS[kind].sizes
+    names = [name for name in _SETTINGS if name != "init_dim" or sizes is None]
+    _check_keys(keys, ["kind", "datasets", "protocol", "seeds", *([sizes] if sizes else []), *names])
+    # The compression settings of a whole plan do not concern its models of fixed size.
+    shared = {k: v for k, v in defaults.items() if kind != "grid" or k not in COMPRESSION}
+    values = {**shared, **keys}
+    overrides = Overrides({k: v for k, v in values.items() if k in _SETTINGS}, _protocol(values.get("protocol")))
+    return SweepPlan(
+        kind=str(kind),
+        datasets=_datasets(keys),
+        sizes=_numbers(sizes, values.get(sizes)) if sizes else None,
+        seeds=_numbers("seeds", values.get("seeds")),
+        overrides=overrides,
+    )
 
 
-def _check(keys: Mapping[str, Any], known: list[str]) -> None:
-    for name, value in keys.items():
-        if name not in known:
-            raise ConfigError(name, "has no place here") if name in _HINTS else PlanError(unknown_message(name, known))
-        if name in _HINTS and name != "kind":
-            _check_type(name, value, _HINTS[name])
+def _check_keys(keys: Mapping[str, Any], allowed: list[str]) -> None:
+    for name in keys:
+        if name not in allowed:
+            known = name in ("protocol", "dataset", "seed", *_SETTINGS)
+            raise ConfigError(name, "has no place here") if known else PlanError(unknown_message(name, allowed))
 
 
-def _check_type(name: str, value: Any, hint: Any) -> None:
-    kinds = [kind for kind in (bool, int, float, str) if kind in (hint, *getattr(hint, "__args__", ()))]
-    fits = type(value) in kinds or (float in kinds and type(value) is int)
-    if not fits:
-        raise ConfigError(name, f"is {json.dumps(value, default=str)}, not of type {kinds[0].__name__}")
-
-
-def _runs(keys: Mapping[str, Any], execution: Execution) -> JobList:
-    given = {name: value for name, value in keys.items() if name in _SETTINGS}
-    given |= {name: float(value) for name, value in given.items() if _HINTS[name] is float}
-    lists = {name: _numbers(name, keys[name]) for name in _LISTS if name in keys}
-    seeds = lists.get("seeds")
-    if keys["kind"] == MATCH:
-        parts = [_match(dataset, execution, seeds, given) for dataset in _datasets(keys)]
-        return JobList([job for part in parts for job in part.jobs], sum(part.pending for part in parts))
-    sizes = lists.get("dims") or lists.get("init_dims")
-    sweeps = [sweep(keys["kind"], name, execution, sizes=sizes, seeds=seeds, **given) for name in _datasets(keys)]
-    return JobList([job for jobs in sweeps for job in jobs])
-
-
-def _match(dataset: str, execution: Execution, seeds: list[int] | None, given: dict[str, Any]) -> JobList:
-    """Return adaptive runs and, for those that are finished, one of fixed size at the size each ended with."""
-    from aldvae.runs.results import read_result
-
-    adaptive = sweep("seeds", dataset, execution, seeds=seeds, **given)
-    fixed = {k: v for k, v in given.items() if k not in COMPRESSION and k != "init_dim"}
-    found: list[Job] = []
-    for job in adaptive:
-        result = read_result(execution.results_dir / job.config.name)
-        if result is not None and result.summary is not None:
-            size = result.summary["latent_dim"]
-            found += sweep("grid", dataset, execution, sizes=[size], seeds=[job.config.seed], **fixed)
-    return JobList([*adaptive, *found], len(adaptive) - len(found))
+def _protocol(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ConfigError("protocol", f"is {value}, not of type str")
+    return value
 
 
 def _datasets(keys: Mapping[str, Any]) -> list[str]:
@@ -152,6 +170,8 @@ def _datasets(keys: Mapping[str, Any]) -> list[str]:
     return datasets
 
 
-def _numbers(name: str, value: Any) -> list[int]:
-    """Return the numbers of a list, or of a text as on the command line."""
-    return numbers(name, ",".join(map(str, value)) if isinstance(value, list) else str(value))
+def _numbers(name: str, value: object) -> list[int] | None:
+    """Return the numbers of a list, or of a text as on the command line; None of None."""
+    if value is None:
+        return None
+    return parse_int_list(name, ",".join(map(str, value)) if isinstance(value, list) else str(value))

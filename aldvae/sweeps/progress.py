@@ -33,14 +33,16 @@ class SweepDisplay(LiveDisplay):
 
     def on_start(self, job: Job) -> None:
         """Add a bar for the run."""
-        self._tasks[job.config.name] = self._bar.add_task(job.config.name, total=job.config.epochs, status="starting")
+        self._tasks[job.config.name] = self._bar.add_task(
+            job.config.name, total=job.config.training.epochs, status="starting"
+        )
         self._refresh()
 
     def on_epoch_end(self, job: Job, event: EpochDone) -> None:
         """Show the epoch; in a log, report all runs from time to time."""
         self._times.add(job.config, event.seconds)
         self._unfinished[event.run] = (job.config, event.epoch)
-        status = f"epoch {event.epoch}/{job.config.epochs}, size {event.latent_dim}"
+        status = f"epoch {event.epoch}/{job.config.training.epochs}, size {event.latent_dim}"
         self._statuses[event.run] = status
         self._bar.update(self._tasks[event.run], completed=event.epoch, status=status)
         self._refresh()

@@ -134,7 +134,7 @@ def _state(job: Job, result: Result | None) -> str:
         return "to do"
     if _finished(result) or not result.epochs:
         return result.state
-    return f"{result.state}, epoch {result.epochs} of {job.config.epochs}"
+    return f"{result.state}, epoch {result.epochs} of {job.config.training.epochs}"
 
 
 def _epoch_times(execution: Execution) -> EpochTimes:

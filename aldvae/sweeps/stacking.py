@@ -78,8 +78,10 @@ def stack_key(config: RunConfig) -> tuple[object, ...] | None:
     in a softmax over the dimensions, frozen layers would be trained, and a rule that undoes a removal takes back
     optimiser steps of one run alone.
     """
-    undoes = rule_class(config.rule).can_undo
-    alone = config.posterior == "softmax" or config.shrunk_layers == "frozen" or undoes
-    if alone or config.network not in _STACKABLE:
+    compression = config.compression
+    alone = config.model.posterior == "softmax" or config.model.network not in _STACKABLE
+    if compression is not None:
+        alone = alone or compression.shrunk_layers == "frozen" or rule_class(compression.rule).can_undo
+    if alone:
         return None
-    return tuple(getattr(config, name) for name in _SHARED_SETTINGS)
+    return tuple(config.settings[name] for name in _SHARED_SETTINGS)

@@ -58,7 +58,7 @@ def _encode(model: VAE, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _grids(model: VAE, config: RunConfig, x: Tensor, mu: Tensor, log_var: Tensor) -> dict[str, bytes]:
     shown = min(_COLUMNS, len(x))
-    prior = generator(config.seed, "pictures", 0, x.device)
+    prior = generator(config.training.seed, "pictures", 0, x.device)
     z = torch.randn(_ROWS * _COLUMNS, model.latent_dim, generator=prior, device=x.device)
     kl = kl_divergence(mu, log_var).mean(0)
     order = kl.argsort(descending=True, stable=True)[:_DIMENSIONS]
@@ -100,7 +100,9 @@ def _latent_space(mu: np.ndarray, config: RunConfig, labels: Tensor | None) -> b
 
     with limit_new_threadpools():
         points = PCA(2, svd_solver="full").fit_transform(mu)
-    clusters: Sequence[int] = find_clusters(mu, config.clusters, stream_seed(config.seed, "k-means") % 2**32).tolist()
+    clusters: Sequence[int] = find_clusters(
+        mu, config.data.clusters, stream_seed(config.training.seed, "k-means") % 2**32
+    ).tolist()
     classes = [""] * len(mu) if labels is None else labels[: len(mu)].tolist()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -63,7 +63,7 @@ def load_inputs(config: RunConfig, execution: Execution, threads: int, cache: In
 
 def _check_data(config: RunConfig, data: Dataset) -> None:
     check_samples(config, data.validation)
-    if data.train.is_vectors and config.likelihood == "bernoulli":
+    if data.train.is_vectors and config.model.likelihood == "bernoulli":
         raise ConfigError("likelihood", "bernoulli is for pixels in [0, 1], not for vectors; use gaussian")
 
 
@@ -71,15 +71,15 @@ def load_data(config: RunConfig, execution: Execution, cache: InputCache) -> Dat
     """Return the data of a run; raises `ConfigError` as `load_dataset` does."""
     load = partial(
         load_dataset,
-        config.dataset,
-        validation=config.validation,
-        limit=config.limit,
+        config.data.dataset,
+        validation=config.data.validation,
+        limit=config.data.limit,
         data_dir=execution.data_directory,
         cache_dir=execution.cache_directory,
         own_data=execution.own_data,
-        resize=config.resize,
+        resize=config.data.resize,
     )
-    return cache.get_or_load("data", (config.source, load.args, load.keywords), load)
+    return cache.get_or_load("data", (config.data.source, load.args, load.keywords), load)
 
 
 def load_run_features(
@@ -89,9 +89,11 @@ def load_run_features(
 
     Raises `ConfigError` as `load_features` does, and for Inception weights that the run does not use.
     """
-    if execution.inception_weights is not None and config.fid_features != "inception":
-        problem = f"has no effect with --fid-features {config.fid_features}; remove it"
+    if execution.inception_weights is not None and config.metrics.fid_features != "inception":
+        problem = f"has no effect with --fid-features {config.metrics.fid_features}; remove it"
         raise ConfigError("inception_weights", problem)
-    request = FeatureConfig(execution.cache_directory, device, execution.inception_weights, config.fid_precision)
-    key = (config.fid_features, data.fingerprint, request)
-    return cache.get_or_load("features", key, lambda: load_features(config.fid_features, data, request))
+    request = FeatureConfig(
+        execution.cache_directory, device, execution.inception_weights, config.metrics.fid_precision
+    )
+    key = (config.metrics.fid_features, data.fingerprint, request)
+    return cache.get_or_load("features", key, lambda: load_features(config.metrics.fid_features, data, request))

@@ -81,7 +81,7 @@ def run_stack(
     here and ends them all. A stack of one is trained by `Trainer.train_epoch`, a larger one by `train_stack`.
     """
     alone, first = len(members) == 1, members[0]
-    limit = first.execution.threads_for(first.config.usual_threads if alone else None)
+    limit = first.execution.threads_for(first.config.default_threads if alone else None)
     with cpu_settings(limit) as threads, ExitStack() as locks:
         runs: list[Run] = []
         for member in members:
@@ -137,7 +137,7 @@ def open_run(member: Member, threads: int, cache: InputCache, locks: ExitStack, 
         # Another process may have finished the run in the meantime.
         if not directory.finished:
             run = Run(member, directory, inputs)
-            return run.finish() if run.epoch > config.epochs else run
+            return run.finish() if run.epoch > config.training.epochs else run
     return Outcome(directory.path, directory.summary(), skipped=True)
 
 
@@ -179,16 +179,16 @@ class Run:
         epoch, config = self.epoch, self.config
         require_finite(epoch, train_loss=train_loss)
         start = time.perf_counter()
-        measures = epoch % config.metrics_every == 0 or epoch == config.epochs
+        measures = epoch % config.metrics.metrics_every == 0 or epoch == config.training.epochs
         evaluation = self.evaluator.evaluate(self.trainer.model, epoch).rounded() if measures else None
         row = self._record(train_loss, train_seconds, time.perf_counter() - start, evaluation)
         step = self.trainer.compress(evaluation)
-        if step is not None and step.decision is not None:
-            self.directory.append("decisions", [decision_row(step, config.stop)])
+        if step is not None and step.decision is not None and config.compression is not None:
+            self.directory.append("decisions", [decision_row(step, config.compression.stop)])
         self._save_checkpoint()
         self.epoch += 1
         self.callback.on_epoch_end(epoch, row, step)
-        return self.finish() if epoch == config.epochs else None
+        return self.finish() if epoch == config.training.epochs else None
 
     def _record(
         self, train_loss: float, train_seconds: float, metrics_seconds: float, evaluation: Evaluation | None
@@ -200,7 +200,7 @@ class Run:
             "latent_dim": self.trainer.model.latent_dim,
             "train_loss": round_for_csv(train_loss),
         }
-        row |= {"fid_features": config.fid_features, "fid_samples": config.fid_samples}
+        row |= {"fid_features": config.metrics.fid_features, "fid_samples": config.metrics.fid_samples}
         if evaluation is not None:
             row |= evaluation.metrics
             kl = zip(self.trainer.neurons, evaluation.kl, strict=True)
@@ -228,5 +228,5 @@ class Run:
         final, model = last_metrics(self.directory), self.trainer.model
         if final["latent_dim"] == model.latent_dim:
             return final
-        evaluation = self.evaluator.evaluate(model, self.config.epochs).rounded()
+        evaluation = self.evaluator.evaluate(model, self.config.training.epochs).rounded()
         return final | {"latent_dim": model.latent_dim} | evaluation.metrics

@@ -63,11 +63,11 @@ class Display(LiveDisplay, Callback):
         if first_epoch > 1:
             self.on_message(f"resuming {config.name} at epoch {first_epoch}")
         self._bar.start_task(self._task)
-        self._bar.update(self._task, total=config.epochs, completed=first_epoch - 1, visible=True)
+        self._bar.update(self._task, total=config.training.epochs, completed=first_epoch - 1, visible=True)
 
     def on_epoch_end(self, epoch: int, row: Row, step: Step | None) -> None:
         """Show the epoch; in a log, about twenty of them. Always report a stop and a slow-down."""
-        epochs = self.config.epochs
+        epochs = self.config.training.epochs
         seconds = (time.monotonic() - self._start) / (epoch - self._first + 1) * (epochs - epoch)
         metrics = "  ".join(f"{metric} {row[metric]:.4g}" for metric in METRICS if metric in row)
         line, left = f"epoch {epoch}/{epochs}  size {row['latent_dim']}  {metrics}", f"{format_duration(seconds)} left"

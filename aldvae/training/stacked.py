@@ -26,9 +26,9 @@ def train_stack(trainers: Sequence[Trainer], epoch: int) -> list[float]:
     stack = _Stack(trainers)
     samples = trainers[0].samples
     order = torch.stack([trainer.order(epoch) for trainer in trainers]).to(device)
-    random = [generator(trainer.config.seed, "noise", epoch, device) for trainer in trainers]
+    random = [generator(trainer.config.training.seed, "noise", epoch, device) for trainer in trainers]
     totals = torch.zeros(len(trainers), device=device)
-    for index in order.split(config.batch_size, dim=1):
+    for index in order.split(config.training.batch_size, dim=1):
         noise = stack.pad([_noise(t, index.shape[1], r) for t, r in zip(trainers, random, strict=True)])
         losses = stack.step(to_float(samples.index_select(0, index.flatten())).unflatten(0, index.shape), noise)
         totals += losses * index.shape[1]
@@ -48,7 +48,7 @@ class _Loss(nn.Module):
         self.model, self.config = trainer.model, trainer.config
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        return self.model.loss(x, noise, self.config.beta)
+        return self.model.loss(x, noise, self.config.model.beta)
 
 
 class _Stack:
@@ -62,7 +62,9 @@ class _Stack:
         self._members = [dict(_Loss(trainer).named_parameters()) for trainer in trainers]
         self.parameters = {name: self._stacked([m[name] for m in self._members]) for name in self._members[0]}
         self._buffers = dict(self._loss.named_buffers())
-        self.optimizer = make_optimizer(list(self.parameters.values()), trainers[0].config.lr, trainers[0].device)
+        self.optimizer = make_optimizer(
+            list(self.parameters.values()), trainers[0].config.training.lr, trainers[0].device
+        )
         for name, parameter in self.parameters.items():
             self._stack_moments(name, parameter)
 
@@ -95,7 +97,7 @@ class _Stack:
 
     def step(self, x: Tensor, noise: Tensor) -> Tensor:
         """Take one optimiser step for each of R models on x (R, B, *shape), noise (R, B, n_z); return losses (R,)."""
-        with autocast(self.trainers[0].config.precision, x.device):
+        with autocast(self.trainers[0].config.training.precision, x.device):
             gradients, losses = self._gradients(self.parameters, x, noise)
         assert isinstance(losses, Tensor)
         for name, parameter in self.parameters.items():

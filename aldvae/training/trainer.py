@@ -9,6 +9,7 @@ from torch import Tensor
 
 from aldvae.compression.compressor import Compressor, Step
 from aldvae.config.run_config import RunConfig
+from aldvae.config.sections import CompressionConfig
 from aldvae.data.dataset import Dataset, to_float
 from aldvae.metrics.evaluation import Evaluation
 from aldvae.models.build import build_vae
@@ -41,25 +42,25 @@ class Trainer:
         self.config, self.device = config, device
         self.samples = data.train.on(device)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream_seed(config.seed, "weights"))
-            self.model = build_vae(data.shape, config.init_dim, **config.network_settings)
+            torch.manual_seed(stream_seed(config.training.seed, "weights"))
+            self.model = build_vae(data.shape, config.model.init_dim, **config.network_settings)
         if data.standardisation is not None:
             self.model.input_mean, self.model.input_scale = data.standardisation
         self.model.to(device)
-        self.optimizer = make_optimizer(list[Tensor](self.model.parameters()), config.lr, device)
-        self.compressor = self._make_compressor() if config.kind == "adaptive" else None
+        self.optimizer = make_optimizer(list[Tensor](self.model.parameters()), config.training.lr, device)
+        self.compressor = self._make_compressor(config.compression) if config.compression is not None else None
 
-    def _make_compressor(self) -> Compressor:
+    def _make_compressor(self, compression: CompressionConfig) -> Compressor:
         return Compressor(
             heads=[self.model.mu, self.model.log_var],
             readers=[self.model.reader],
             optimizer=self.optimizer,
             rule=self.config.make_rule(),
-            select=self.config.select,
-            seed=self.config.seed,
-            stop=self.config.stop,
-            freeze=self.config.shrunk_layers == "frozen",
-            epochs=self.config.epochs,
+            select=compression.select,
+            seed=self.config.training.seed,
+            stop=compression.stop,
+            freeze=compression.shrunk_layers == "frozen",
+            epochs=self.config.training.epochs,
         )
 
     @property
@@ -69,24 +70,24 @@ class Trainer:
 
     def order(self, epoch: int) -> Tensor:
         """Return the order of the training samples in `epoch`, as positions (N,)."""
-        if not self.config.shuffle:
+        if not self.config.training.shuffle:
             return torch.arange(len(self.samples))
-        return torch.randperm(len(self.samples), generator=generator(self.config.seed, "order", epoch))
+        return torch.randperm(len(self.samples), generator=generator(self.config.training.seed, "order", epoch))
 
     def train_epoch(self, epoch: int) -> float:
         """Train for one epoch; return the mean loss over its samples (negative ELBO with beta, nats per sample)."""
         self.model.train()
-        random = generator(self.config.seed, "noise", epoch, self.device)
+        random = generator(self.config.training.seed, "noise", epoch, self.device)
         total = torch.zeros((), device=self.device)
-        for index in self.order(epoch).to(self.device).split(self.config.batch_size):
+        for index in self.order(epoch).to(self.device).split(self.config.training.batch_size):
             loss = self._step(to_float(self.samples.index_select(0, index)), random)
             total += loss * len(index)
         return float(total) / len(self.samples)
 
     def _step(self, x: Tensor, random: torch.Generator) -> Tensor:
         noise = torch.randn(len(x), self.model.latent_dim, generator=random, device=self.device)
-        with autocast(self.config.precision, self.device):
-            loss = self.model.loss(x, noise, self.config.beta)
+        with autocast(self.config.training.precision, self.device):
+            loss = self.model.loss(x, noise, self.config.model.beta)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -101,7 +102,7 @@ class Trainer:
             return None
         if evaluation is None:
             return self.compressor.step()
-        metrics = {name: evaluation.metrics[name] for name in self.config.asked_metrics}
+        metrics = {name: evaluation.metrics[name] for name in self.config.rule_metrics}
         return self.compressor.step(kl=evaluation.kl, **metrics)
 
     def state_dict(self) -> TrainerState:

@@ -19,7 +19,9 @@ def draw_ablations(all_series: Sequence[Series]) -> FigureSet:
     drawn = FigureSet()
     for group in find_ablations(all_series):
         first = next(iter(group.values())).config
-        label = f"{first.dataset}, from {first.init_dim}" + (f", data {first.source[:6]}" if first.source else "")
+        label = f"{first.data.dataset}, from {first.model.init_dim}" + (
+            f", data {first.data.source[:6]}" if first.data.source else ""
+        )
         drawn.figures[f"variants{slug(label)}"] = _draw(group, label)
     return drawn
 

@@ -45,12 +45,12 @@ def draw_yardsticks(all_series: Sequence[Series]) -> FigureSet:
         yardstick = find_yardstick(grid.values)
         if yardstick.criteria:
             drawn_grids.append(grid)
-            label = ", ".join(part for part in (grid.config.dataset, grid.settings) if part)
+            label = ", ".join(part for part in (grid.config.data.dataset, grid.settings) if part)
             methods = list(other_methods(grid, all_series))
             drawn.figures[f"yardstick{slug(label)}"] = _draw(grid, yardstick, methods, label)
     searches = [series for series in all_series if series.finds_size]
     configs = [s.config for s in searches if not any(grid.answers_for(s) for grid in drawn_grids)]
-    commands = [sweep_command(fixed_size_config(config, config.init_dim), "grid", SEEDS) for config in configs]
+    commands = [sweep_command(fixed_size_config(config, config.model.init_dim), "grid", SEEDS) for config in configs]
     drawn.missing += [f"A yardstick needs a grid: {command}" for command in dict.fromkeys(commands)]
     return drawn
 
@@ -63,7 +63,7 @@ def _draw(grid: Grid, yardstick: Yardstick, methods: Sequence[Method], label: st
     for axis, (name, criterion) in zip(axes, yardstick.criteria.items(), strict=False):
         metric = METRICS.get(name, LOSS)
         _criterion(axis, criterion)
-        axis.set_ylabel(metric_label(metric, grid.config.fid_features))
+        axis.set_ylabel(metric_label(metric, grid.config.metrics.fid_features))
         if metric.frechet_of:
             fid_axis(axis)
     _answers(axes[-1], methods, rows)

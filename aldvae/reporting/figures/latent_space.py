@@ -20,11 +20,11 @@ def example_runs(all_series: Sequence[Series]) -> list[Result]:
     obeyed their rule, other adaptive runs, models of fixed size; among these, the largest initial size.
     """
     examples: dict[tuple[str, str | None], Result] = {}
-    order = sorted(all_series, key=lambda s: (s.config.kind != "adaptive", not s.config.stop, -s.config.init_dim))
+    order = sorted(all_series, key=lambda s: (s.config.rule is None, not s.finds_size, -s.config.model.init_dim))
     for series in order:
         first = series.results[0]
         if not first.latent_space.empty:
-            examples.setdefault((first.config.dataset, first.config.source), first)
+            examples.setdefault((first.config.data.dataset, first.config.data.source), first)
     return list(examples.values())
 
 
@@ -34,8 +34,8 @@ def draw_latent_spaces(all_series: Sequence[Series]) -> dict[str, Figure]:
 
 
 def _slug(result: Result) -> str:
-    source = f"-{result.config.source[:6]}" if result.config.source else ""
-    return result.config.dataset.replace(".", "-") + source
+    source = f"-{result.config.data.source[:6]}" if result.config.data.source else ""
+    return result.config.data.dataset.replace(".", "-") + source
 
 
 def draw_latent_space(result: Result) -> Figure:
@@ -47,7 +47,8 @@ def draw_latent_space(result: Result) -> Figure:
     for axis, name in zip(axes, groupings, strict=True):
         _scatter(axis, points, name)
     config = result.config
-    figure.suptitle(f"{config.dataset}, {config.kind}, size {result.answer['latent_dim']}, seed {config.seed}")
+    size = result.answer["latent_dim"]
+    figure.suptitle(f"{config.data.dataset}, {config.kind}, size {size}, seed {config.training.seed}")
     return figure
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from statistics import fmean, stdev
@@ -69,7 +69,7 @@ Columns = Iterable[tuple[Series, Column]]
 def draw_paper(all_series: Sequence[Series]) -> FigureSet:
     """Draw each of the paper's figures once for all runs that have the same rule and settings."""
     drawn = FigureSet()
-    adaptive = [series for series in all_series if series.config.kind == "adaptive"]
+    adaptive = [series for series in all_series if series.config.compression is not None]
     if not adaptive:
         drawn.missing.append("no finished adaptive run: make one with aldvae adaptive, or aldvae seeds")
     for name, make_columns in (("figure2", _figure2), ("figure3", _figure3), ("figure4", _figure4)):
@@ -88,16 +88,16 @@ def _label(series: Series) -> str:
 
 def _figure2(adaptive: Sequence[Series], _: Sequence[Series], missing: list[str]) -> Columns:
     """Runs that shrink to the smallest size, marked where the rule would have stopped."""
-    unstopped = [series for series in adaptive if not series.config.stop]
+    unstopped = [series for series in adaptive if not series.finds_size]
     there = {group_key(series.config, "seed", "stop") for series in unstopped}
-    stopped = [s for s in adaptive if s.config.stop and rule_class(s.config.rule).supports_no_stop]
+    stopped = [s for s in adaptive if s.finds_size and rule_class(str(s.config.rule)).supports_no_stop]
     for series in largest_start(stopped):
         if group_key(series.config, "seed", "stop") not in there:
-            command = replace(series.config, stop=False, seed=series.seeds[0]).command
+            command = series.config.override(stop=False, seed=series.seeds[0]).command
             missing.append(f"Figure 2 needs a run without stop: {command}")
     for series in largest_start(unstopped):
-        config = series.config
-        yield series, Column(config.dataset, config.fid_features, partial(_unstopped, series), partial(_sizes, series))
+        dataset, features = series.config.data.dataset, series.config.metrics.fid_features
+        yield series, Column(dataset, features, partial(_unstopped, series), partial(_sizes, series))
 
 
 def _unstopped(series: Series, axis: Axes, metric: str) -> None:
@@ -107,15 +107,15 @@ def _unstopped(series: Series, axis: Axes, metric: str) -> None:
 
 def _figure3(adaptive: Sequence[Series], all_series: Sequence[Series], missing: list[str]) -> Columns:
     """The adaptive model, and a model that had the size found from the start."""
-    for series in largest_start([series for series in adaptive if series.config.stop]):
+    for series in largest_start([series for series in adaptive if series.finds_size]):
         pair = pair_with_fixed(series, all_series)
         there = {run.config for run in pair[1].results} if pair else set()
         absent = [config for config in matching_configs(series) if config not in there]
         missing += [f"Figure 3 needs a model of the size found: {config.command}" for config in absent]
         if pair:
-            title = f"{series.config.dataset}, final size {', '.join(map(str, pair[0].sizes))}"
+            title = f"{series.config.data.dataset}, final size {', '.join(map(str, pair[0].sizes))}"
             draw = partial(_adaptive_and_fixed, *pair)
-            yield series, Column(title, series.config.fid_features, draw, None, _seeds(pair[0]))
+            yield series, Column(title, series.config.metrics.fid_features, draw, None, _seeds(pair[0]))
 
 
 def _adaptive_and_fixed(adaptive: Series, fixed: Series, axis: Axes, metric: str) -> None:
@@ -127,14 +127,14 @@ def _figure4(adaptive: Sequence[Series], _: Sequence[Series], missing: list[str]
     """The same rule from several initial sizes."""
     groups: dict[GroupKey, list[Series]] = {}
     for series in adaptive:
-        if series.config.stop:
+        if series.finds_size:
             groups.setdefault(group_key(series.config, "seed", "init_dim"), []).append(series)
     for group in groups.values():
-        group.sort(key=lambda series: -series.config.init_dim)
+        group.sort(key=lambda series: -series.config.model.init_dim)
         first = group[0]
         if len(group) > 1:
             draw = partial(_initial_sizes, group)
-            yield first, Column(first.config.dataset, first.config.fid_features, draw, None, _seeds(first))
+            yield first, Column(first.config.data.dataset, first.config.metrics.fid_features, draw, None, _seeds(first))
         else:
             command = sweep_command(first.config, "sweep-init", first.seeds)
             missing.append(f"Figure 4 needs several initial sizes: {command}")
@@ -144,7 +144,7 @@ def _initial_sizes(group: Sequence[Series], axis: Axes, metric: str) -> None:
     for number, series in enumerate(group):
         colour, line = LINES[number % len(LINES)]
         stopped = "" if any(series.stopped) else ", no stop"
-        label = f"ALD_{number + 1} (Dim={size_text(series.sizes)}), from {series.config.init_dim}{stopped}"
+        label = f"ALD_{number + 1} (Dim={size_text(series.sizes)}), from {series.config.model.init_dim}{stopped}"
         _curve(axis, series.column(metric), colour, line, label)
 
 

@@ -49,12 +49,12 @@ def _draw(result: Result) -> Figure:
 
 
 def _headline(config: RunConfig, summary: Summary) -> str:
-    start = f"{config.dataset}, from {config.init_dim} latent dimensions, seed {config.seed}: "
-    if config.kind == "fixed":
+    start = f"{config.data.dataset}, from {config.model.init_dim} latent dimensions, seed {config.training.seed}: "
+    if config.compression is None:
         return start + "fixed size"
     if summary["stop_epoch"] is None:
         return start + f"no stop within {summary['epochs']} epochs, size reached {summary['latent_dim']}"
-    found = "size found" if config.stop else "would have stopped at size"
+    found = "size found" if config.compression.stop else "would have stopped at size"
     return start + f"{found} {summary['stop_latent_dim']} (epoch {summary['stop_epoch']}, red)"
 
 

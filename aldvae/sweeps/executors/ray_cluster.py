@@ -121,9 +121,9 @@ class RayExecutor:
         Nodes with different processors would train different classifiers, whose Fréchet distances are not comparable.
         """
         config = job.config
-        if config.fid_features != "classifier":
+        if config.metrics.fid_features != "classifier":
             return Classifier({})
-        key = (config.dataset, config.source, config.limit, config.validation, config.resize)
+        key = (config.data.dataset, config.data.source, config.data.limit, config.data.validation, config.data.resize)
         if key not in self._classifiers:
             cached = read_files(_classifier_directory(self.execution))
             task = ray.remote(train_classifier).options(**self._resources)

@@ -46,7 +46,7 @@ class EventCallback(Callback):
     def on_start(self, config: RunConfig, first_epoch: int) -> None:
         """Send a message if the run is resumed, and start the clock of the first epoch."""
         if first_epoch > 1:
-            self.on_message(f"resuming at epoch {first_epoch} of {config.epochs}")
+            self.on_message(f"resuming at epoch {first_epoch} of {config.training.epochs}")
         self._start = time.monotonic()
 
     def on_epoch_end(self, epoch: int, row: Row, step: Step | None) -> None:  # noqa: ARG002

@@ -1,0 +1,192 @@
+"""The settings of a run in five sections; each checks its own values and names the option that is wrong.
+
+A field made with `setting` is an option of the command line with the same name; `panel` is the heading in ``--help``.
+A field without a default is filled in from a preset (see `resolve`). Every section raises `ConfigError`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from aldvae.compression.rules.base import SMALLEST_DIM
+from aldvae.config.options import setting
+from aldvae.config.presets import preset
+from aldvae.utils.errors import ConfigError, unknown_name
+
+NETWORKS = ("mlp", "conv", "video")
+LIKELIHOODS = ("bernoulli", "gaussian")
+POSTERIORS = ("gaussian", "softmax")
+PRECISIONS = ("float32", "bfloat16")
+SHRUNK_LAYERS = ("trained", "frozen")
+FID_FEATURES = ("inception", "classifier", "pca", "none")
+FID_PRECISIONS = ("float32", "bfloat16", "float16")
+SILHOUETTE_ON = ("samples", "means")
+SILHOUETTE_GROUPS = ("clusters", "classes")
+_LARGEST = 65_536
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The samples of a run.
+
+    `source` is a hash of the user's own data, whose file or folder `dataset` names without its path; None for a dataset
+    known by name.
+    """
+
+    panel: ClassVar[str] = "Data"
+
+    source: str | None = None
+    dataset: str = setting(
+        "digits, mnist, fashionmnist, eurosat, sprites; or your own: a folder of images, .npz, .npy, .csv, .parquet.",
+        "digits",
+    )
+    limit: int | None = setting("Use only this many samples, the same in every run.", None)
+    validation: float = setting("Fraction of the samples held out for the metrics.")
+    resize: int | None = setting("Resize the images of your own folder to N x N pixels.", None)
+    clusters: int = setting("Number of K-means clusters in the latent space; default: the number of classes.")
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.source is None:
+            preset(self.dataset)
+        _check_range("limit", self.limit, 2)
+        _check_range("resize", self.resize, 1)
+        _check_range("clusters", self.clusters, 2)
+        if not 0 < self.validation < 1:
+            raise ConfigError("validation", f"must be between 0 and 1, not {self.validation:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The VAE and its training objective."""
+
+    panel: ClassVar[str] = "Model"
+
+    network: str = setting("Encoder and decoder: mlp, conv or video.")
+    hidden_dim: int | None = setting("Units of each hidden layer (mlp, conv).", None)
+    channels: int | None = setting("Channels of the convolutions (conv, video).", None)
+    likelihood: str = setting("Decoder likelihood: bernoulli (pixels) or gaussian (one learned scale).")
+    posterior: str = setting(
+        "Posterior scales: gaussian (independent) or softmax (the scales of a sample add up to 1).", "gaussian"
+    )
+    init_dim: int = setting("Latent size at the start.")
+    beta: float = setting("Weight of the KL divergence in the loss.", 1.0)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _check_choice("network", self.network, NETWORKS)
+        _check_choice("likelihood", self.likelihood, LIKELIHOODS)
+        _check_choice("posterior", self.posterior, POSTERIORS)
+        _check_range("init_dim", self.init_dim, SMALLEST_DIM, _LARGEST)
+        _check_range("hidden_dim", self.hidden_dim, 1, _LARGEST)
+        _check_range("channels", self.channels, 1, _LARGEST)
+        if not (math.isfinite(self.beta) and self.beta >= 0):
+            raise ConfigError("beta", f"must be zero or a positive number, not {self.beta:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How the model is trained."""
+
+    panel: ClassVar[str] = "Training"
+
+    epochs: int = setting("Passes over the training samples.")
+    batch_size: int = setting("Samples in one optimiser step.")
+    lr: float = setting("Learning rate of Adam (with AMSGrad).", 1e-3)
+    shuffle: bool = setting("Shuffle the training samples in every epoch.", True)
+    precision: str = setting("float32, or bfloat16 for matrix products and convolutions.", "float32")
+    seed: int = setting("Seed of weights, sample order, noise and removals.", 0)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _check_range("epochs", self.epochs, 1)
+        _check_range("batch_size", self.batch_size, 1, _LARGEST)
+        _check_range("seed", self.seed, 0)
+        _check_choice("precision", self.precision, PRECISIONS)
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ConfigError("lr", f"must be a positive number, not {self.lr:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressionConfig:
+    """When neurons are removed, how many, which, and when to stop."""
+
+    panel: ClassVar[str] = "Compression"
+
+    rule: str = setting(
+        "When to remove neurons and when to stop: paper (the paper's text), authors (its code), or robust (default for "
+        "your own data).",
+        "paper",
+    )
+    select: str = setting("Which neurons are removed: random, kl (lowest KL divergence first) or last.", "random")
+    patience: int = setting("Epochs between two decisions.", 5)
+    window: int = setting("Epochs behind the slopes that stop the compression.", 20)
+    slow_window: int = setting("Epochs behind the Silhouette slope that slows the compression down.", 10)
+    slow_down: str | None = setting(
+        "Slow down on the slope of the Silhouette score, or on its means; default: as --rule does.", None
+    )
+    stopping: str | None = setting(
+        "Stop always, or only when already slow, without the newest epoch; default: as --rule does.", None
+    )
+    step: int = setting("Neurons removed at once before the slow-down.", 5)
+    slow_step: int = setting("Neurons removed at once after the slow-down.", 1)
+    min_dim: int = setting("Smallest latent size allowed.", SMALLEST_DIM)
+    shrunk_layers: str = setting(
+        "Heads and the decoder's first layer after the first removal: trained or frozen.", "trained"
+    )
+    stop: bool = setting("Stop where the rule says; --no-stop only records where it would have stopped.", True)
+    threshold_recon_loss: float = setting(
+        "Stop only if recon_loss rises by more than this per epoch; lower favours reconstruction.", 0.0
+    )
+    threshold_silhouette: float = setting("The same for the Silhouette score; higher favours clustering.", 0.0)
+    threshold_fid_recon: float = setting("The same for fid_recon; lower favours reconstruction.", 0.0)
+    threshold_fid_gen: float = setting("The same for fid_gen; -inf leaves a metric out.", 0.0)
+
+    def __post_init__(self) -> None:
+        """Check the values that no rule checks."""
+        # It needs numpy, which `--help` does not.
+        from aldvae.compression.selection import SELECTIONS
+
+        _check_choice("select", self.select, list(SELECTIONS))
+        _check_choice("shrunk_layers", self.shrunk_layers, SHRUNK_LAYERS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricsConfig:
+    """What is measured on the validation samples."""
+
+    panel: ClassVar[str] = "Metrics"
+
+    fid_features: str = setting("Features behind the Fréchet distances: inception (the FID), classifier, pca or none.")
+    fid_samples: int = setting("Samples behind each Fréchet distance.", 500)
+    fid_precision: str = setting("Precision of the Inception network: float32, bfloat16 or float16.", "float32")
+    silhouette_samples: int = setting("Samples behind the Silhouette score.", 500)
+    silhouette_on: str = setting("Silhouette score of latent samples, or of posterior means.", "samples")
+    silhouette_groups: str = setting("Silhouette score of K-means clusters, or of the true classes.", "clusters")
+    metrics_every: int = setting("Compute metrics every K epochs; must divide --patience.", 1)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _check_choice("fid_features", self.fid_features, FID_FEATURES)
+        _check_choice("fid_precision", self.fid_precision, FID_PRECISIONS)
+        _check_choice("silhouette_on", self.silhouette_on, SILHOUETTE_ON)
+        _check_choice("silhouette_groups", self.silhouette_groups, SILHOUETTE_GROUPS)
+        _check_range("fid_samples", self.fid_samples, 2)
+        _check_range("metrics_every", self.metrics_every, 1)
+        if self.fid_precision != "float32" and self.fid_features != "inception":
+            raise ConfigError("fid_precision", f"has no effect with --fid-features {self.fid_features}; remove it")
+
+
+def _check_choice(option: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise unknown_name(option, value, list(choices))
+
+
+def _check_range(option: str, value: int | None, smallest: int, largest: int | None = None) -> None:
+    if value is not None and value < smallest:
+        raise ConfigError(option, f"must be {smallest} or more, not {value}")
+    if value is not None and largest is not None and value > largest:
+        raise ConfigError(option, f"must be {largest} or less, not {value}")
