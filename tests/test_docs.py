@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,16 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
         headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE) if file.suffix == ".md" else []
         slugs = {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
         assert not anchor or anchor in slugs, target
+
+
+def test_the_rule_of_ones_own_in_the_page_decides() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "compressor.md").read_text(), re.DOTALL)
+    (block,) = [block for block in blocks if "HalveOnce" in block]
+    names: dict[str, Any] = {"aldvae": aldvae, "dataclass": dataclass}
+    exec(block, names)
+    head, reader = nn.Linear(4, 8), nn.Linear(8, 4)
+    optimizer = torch.optim.Adam([*head.parameters(), *reader.parameters()])
+    compressor = aldvae.Compressor(heads=[head], readers=[reader], optimizer=optimizer, rule=names["HalveOnce"]())
+    sizes = [compressor.step(recon_loss=1.0).latent_dim for _ in range(4)]
+    assert sizes == [8, 8, 4, 4]
+    assert compressor.stop_epoch == 3
