@@ -205,7 +205,7 @@ def report(
     results_dir: ResultsDir = Path("runs"),
     output: Annotated[Path | None, typer.Option(help="The file; without it, RESULTS_DIR/report.html.")] = None,
 ) -> None:
-    """Write one HTML file with the answer, figures, tables, pictures, settings and commands."""
+    """Write one HTML file with the answer, figures, tables, images, settings and commands."""
     from aldvae.reporting.html_report import write_report
 
     path = output or results_dir / "report.html"

@@ -55,7 +55,7 @@ def data_verify(names: Names = None, data_dir: DataDir = None) -> None:
 @data_app.command("sheet")
 def data_sheet(
     names: Names = None,
-    output_dir: Annotated[Path, typer.Option(help="Where the pictures are written.")] = Path(),
+    output_dir: Annotated[Path, typer.Option(help="Where the images are written.")] = Path(),
     data_dir: DataDir = None,
 ) -> None:
     """Draw a contact sheet of each dataset: a row for each class."""

@@ -85,7 +85,7 @@ def resolve(
 def configure(kind: str, data: DataSource, overrides: Overrides) -> RunConfig:
     """Merge the settings of a run: preset < rule < protocol < overrides, where later ones win."""
     explicit = overrides.settings
-    values = {**data.preset.settings, **_of_kind(kind, data.preset, overrides), **explicit}
+    values = {**data.preset.settings, **_rule_and_protocol(kind, data.preset.rule, overrides), **explicit}
     if values["network"] != data.preset.network and "hidden_dim" not in explicit:
         values.pop("hidden_dim", None)
     dataset = data.dataset
@@ -95,12 +95,12 @@ def configure(kind: str, data: DataSource, overrides: Overrides) -> RunConfig:
     return RunConfig.from_settings(kind, {**values, "source": data.source, "dataset": dataset})
 
 
-def _of_kind(kind: str, known: Preset, overrides: Overrides) -> dict[str, Value]:
-    """Return what rule and protocol set; the protocol's compression settings only where the rule takes them."""
+def _rule_and_protocol(kind: str, default_rule: str, overrides: Overrides) -> dict[str, Value]:
+    """Return the defaults of the rule and the protocol's settings; compression settings only if the rule takes them."""
     protocol = protocol_settings(PAPER if overrides.protocol is None else overrides.protocol)
     if kind == "fixed":
         return {name: value for name, value in protocol.items() if name not in COMPRESSION}
-    default = known.rule if overrides.protocol is None else protocol.get("rule", PAPER)
+    default = default_rule if overrides.protocol is None else protocol.get("rule", PAPER)
     rule = str(overrides.settings.get("rule", default))
     with arguments_as_options():
         supported, defaults = rule_settings(rule), rule_defaults(rule)

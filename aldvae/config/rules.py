@@ -23,11 +23,11 @@ def arguments_as_options() -> Iterator[None]:
 def rule_settings(rule: str) -> set[str]:
     """Return the settings of compression that the rule of this name takes; raises as `rule_class` does."""
     declared = rule_class(rule)
-    taken = {"rule", *(f.name for f in fields(declared))}
-    taken |= {f"threshold_{metric}" for metric in METRICS if "thresholds" in taken}
+    names = {"rule", *(f.name for f in fields(declared))}
+    names |= {f"threshold_{metric}" for metric in METRICS if "thresholds" in names}
     supported = {
         "select": declared.supports_any_select,
         "stop": declared.supports_no_stop,
         "shrunk_layers": not declared.can_undo,
     }
-    return taken | {name for name, supports in supported.items() if supports}
+    return names | {name for name, supports in supported.items() if supports}

@@ -153,8 +153,8 @@ def _sweep_plan(keys: Mapping[str, Any], defaults: Mapping[str, Any]) -> SweepPl
 def _check_keys(keys: Mapping[str, Any], allowed: list[str]) -> None:
     for name in keys:
         if name not in allowed:
-            known = name in ("protocol", "dataset", "seed", *_SETTINGS)
-            raise ConfigError(name, "has no place here") if known else PlanError(unknown_message(name, allowed))
+            is_option = name in ("protocol", "dataset", "seed", *_SETTINGS)
+            raise ConfigError(name, "has no place here") if is_option else PlanError(unknown_message(name, allowed))
 
 
 def _protocol(value: object) -> str | None:
