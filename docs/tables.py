@@ -27,7 +27,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from aldvae.analysis.tables import format_cell, markdown
+from aldvae.analysis.tables import cell_text, markdown
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("docs", "benchmarks", "experiments", "results")
@@ -57,7 +57,7 @@ def table(arguments: str, root: Path) -> str:
             case ["columns", names]:
                 columns = [_existing(column, rows) for column in names.split(",")]
             case ["where", column, text]:
-                rows = rows[[format_cell(value) == text for value in rows[_existing(column, rows)]]]
+                rows = rows[[cell_text(value) == text for value in rows[_existing(column, rows)]]]
             case _:
                 raise BlockError(f"{option} is not columns=A,B or where=COLUMN=TEXT")
     if rows.empty:

@@ -11,8 +11,8 @@ from matplotlib.image import imread
 
 from aldvae import __version__
 from aldvae.config.execution import Execution, Schedule
-from aldvae.config.options import flag, settings
-from aldvae.config.run_config import COMPRESSION, RunConfig
+from aldvae.config.options import flag, option_fields
+from aldvae.config.run_config import COMPRESSION_SETTINGS, RunConfig
 from aldvae.data.sources import SOURCES
 from tests.conftest import Cli, Result, resolve
 
@@ -111,7 +111,7 @@ def test_the_authors_protocol_is_one_option_and_others_win(cli: Cli, tmp_path: P
     ("command", "declared", "without"),
     [
         ("adaptive", (RunConfig, Execution), ()),
-        ("grid", (RunConfig, Execution, Schedule), ("init_dim", "seed", *COMPRESSION)),
+        ("grid", (RunConfig, Execution, Schedule), ("init_dim", "seed", *COMPRESSION_SETTINGS)),
         ("sweep-init", (RunConfig, Execution, Schedule), ("init_dim", "seed")),
         ("seeds", (RunConfig, Execution, Schedule), ("seed",)),
         ("run", (Execution, Schedule), ()),
@@ -119,7 +119,7 @@ def test_the_authors_protocol_is_one_option_and_others_win(cli: Cli, tmp_path: P
 )
 def test_help_names_every_option(cli: Cli, command: str, declared: tuple[type, ...], without: tuple[str, ...]) -> None:
     text = cli(command, "--help").stdout
-    for setting in (setting for kind in declared for setting in settings(kind)):
+    for setting in (setting for kind in declared for setting in option_fields(kind)):
         shown = re.search(rf"│ {flag(setting.name)}\b(?!-)", text)
         assert (shown is None) == (setting.name in without), setting.name
     assert ("--protocol" in text) == (command != "run")

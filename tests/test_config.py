@@ -13,7 +13,7 @@ from aldvae.analysis.series import fixed_size_config
 from aldvae.compression.rules.robust import RobustRule
 from aldvae.compression.rules.slopes import AuthorsRule, PaperRule
 from aldvae.config.execution import Execution
-from aldvae.config.options import settings
+from aldvae.config.options import flag, option_fields
 from aldvae.config.resolve import Overrides
 from aldvae.config.run_config import SECTIONS, RunConfig
 from aldvae.utils.errors import ConfigError
@@ -65,7 +65,7 @@ def test_every_setting_changes_the_name() -> None:
     other |= {"posterior": "softmax", "shuffle": False, "rule": "authors", "shrunk_layers": "frozen"}
     other |= {"slow_down": "means", "stopping": "slow"}
     current: dict[str, Any] = config.settings
-    for setting in settings(*SECTIONS):
+    for setting in option_fields(*SECTIONS):
         value = other[setting.name] if setting.name in other else current[setting.name] + 1
         assert config.override(**{setting.name: value}).name != config.name, setting.name
 
@@ -124,7 +124,7 @@ def test_of_the_authors_protocol_a_fixed_size_takes_what_is_not_compression() ->
     ],
 )
 def test_an_option_that_means_nothing_to_the_robust_rule_is_refused(option: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"--{option.replace('_', '-')} has no effect with --rule robust"):
+    with pytest.raises(ConfigError, match=f"^{flag(option, negative=value is False)} has no effect with --rule robust"):
         resolve("adaptive", "digits", rule="robust", **{option: value})
 
 
@@ -199,12 +199,14 @@ def test_explicit_options_are_checked_before_they_are_merged() -> None:
 
 def test_a_configuration_is_stored_flat_and_refuses_what_it_does_not_know() -> None:
     stored = resolve("fixed", "digits", init_dim=4).to_json()
-    names = [setting.name for setting in settings(*SECTIONS)]
+    names = [setting.name for setting in option_fields(*SECTIONS)]
     assert list(stored) == ["kind", "source", *names]
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="unknown settings: colour"):
         RunConfig.from_json({**stored, "colour": "red"})
     with pytest.raises(TypeError):
         RunConfig.from_json({name: value for name, value in stored.items() if name != "epochs"})
+    with pytest.raises(TypeError, match="growing is no kind of run"):
+        RunConfig.from_json({**stored, "kind": "growing"})
     with pytest.raises(ConfigError, match="--window has no effect with a model of fixed size; remove it"):
         RunConfig.from_json({**stored, "window": 7})
 

@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from aldvae.config.execution import Execution, Schedule
-from aldvae.config.options import flag, settings
+from aldvae.config.options import flag, option_fields
 from aldvae.config.resolve import own_data
 from aldvae.config.run_config import SECTIONS
 from aldvae.data.catalogue import dataset_table
@@ -166,7 +166,7 @@ def test_a_value_without_effect_is_refused_by_name(pictures: Path, case: Case) -
 
 
 def test_no_setting_of_a_run_is_forgotten() -> None:
-    assert {case.option for case in (*CASES, *REFUSED)} == {setting.name for setting in settings(*SECTIONS)}
+    assert {case.option for case in (*CASES, *REFUSED)} == {setting.name for setting in option_fields(*SECTIONS)}
 
 
 def executed(tmp_path: Path, **settings: Any) -> Path:
@@ -221,7 +221,7 @@ def test_every_setting_of_execution_is_read_where_runs_are_executed(declared: ty
     for function in ast.walk(ast.parse(inspect.getsource(declared))):
         if isinstance(function, ast.FunctionDef) and function.name in used:
             read |= _attributes(function, "self")
-    assert {setting.name for setting in settings(declared)} - read == set()
+    assert {setting.name for setting in option_fields(declared)} - read == set()
 
 
 def _attributes(tree: ast.AST, owner: str) -> set[str]:

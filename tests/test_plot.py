@@ -16,14 +16,14 @@ from PIL import Image
 from aldvae.analysis.series import Series, describe, fixed_size_config, group_by_seed, sweep_command
 from aldvae.analysis.tables import make_tables, markdown
 from aldvae.config.execution import Execution
-from aldvae.config.run_config import COMPRESSION, RunConfig
+from aldvae.config.run_config import COMPRESSION_SETTINGS, RunConfig
 from aldvae.models.build import build_vae
 from aldvae.reporting.figures.paper import draw_paper, size_text
 from aldvae.reporting.figures.style import COLUMN, PAGE, print_style
 from aldvae.reporting.html_report import write_report
 from aldvae.reporting.plot import plot_results
 from aldvae.runs.results import read_results
-from aldvae.training.artifacts import draw_images
+from aldvae.training.artifacts import artifact_files
 from aldvae.training.loop import run
 from aldvae.utils.errors import ConfigError
 from tests.conftest import Cli, digits, resolve, sweep
@@ -171,7 +171,7 @@ def test_settings_are_described_by_their_differences() -> None:
     assert describe(config.override(epochs=40, seed=3, init_dim=80)) == "epochs 40"
     assert describe(config.override(patience=10, beta=4.0)) == "beta 4.0, patience 10"
     assert describe(resolve("adaptive", "mnist", rule="robust")) == ""
-    assert describe(config.override(patience=10, beta=4.0), COMPRESSION) == "beta 4.0"
+    assert describe(config.override(patience=10, beta=4.0), COMPRESSION_SETTINGS) == "beta 4.0"
     assert fixed_size_config(config.override(patience=10, stop=False), 12) == resolve("fixed", "mnist", init_dim=12)
     assert size_text([7]) == "7"
     assert size_text([6, 8]) == "7.0±1.4"
@@ -250,9 +250,9 @@ def test_originals_and_rows_of_the_traversal_are_where_they_belong() -> None:
     validation = digits(200).validation
     config = resolve("adaptive", "digits", **TINY)
     model = build_vae(validation.shape, 3, network="mlp", hidden_dim=16).train()
-    files = draw_images(model, config, validation)
+    files = artifact_files(model, config, validation)
     assert model.training
-    assert draw_images(model, config, validation) == files
+    assert artifact_files(model, config, validation) == files
     grid = _pixels(files["reconstructions.png"])
     for column in range(10):
         shown = grid[3:48:6, 54 * column + 3 : 54 * column + 48 : 6]

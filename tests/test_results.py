@@ -47,7 +47,15 @@ def test_tables_hold_what_their_files_hold(finished: Path, name: str) -> None:
     table = getattr(read(finished), name)
     assert tuple(table.columns) == TABLES[name]
     assert len(table) > 0
-    pd.testing.assert_frame_equal(table, pd.read_csv(finished / f"{name}.csv"))
+    text = {"action": str, "removed": str, "reason": str}
+    pd.testing.assert_frame_equal(table, pd.read_csv(finished / f"{name}.csv", dtype=text))
+
+
+def test_a_single_removed_neuron_is_text(path: Path) -> None:
+    rows = [{"epoch": "2", "latent_dim": "9", "action": "remove", "removed": "5"}, {"epoch": "4", "action": "keep"}]
+    cells = [[row.get(column, "") for column in COLUMNS["decisions"]] for row in rows]
+    (path / "decisions.csv").write_text(csv_text([COLUMNS["decisions"], *cells]))
+    assert read(path).decisions["removed"].fillna("").tolist() == ["5", ""]
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -118,6 +126,13 @@ def test_images_are_found_by_name(path: Path) -> None:
 def test_the_overview_of_an_unfinished_run_is_refused(path: Path) -> None:
     (path / "summary.json").unlink()
     with pytest.raises(ConfigError, match="holds no finished run"):
+        draw_overview(path)
+
+
+@pytest.mark.parametrize("name", ["metrics", "latent"])
+def test_the_overview_of_a_run_that_lost_a_table_is_refused(path: Path, name: str) -> None:
+    (path / f"{name}.csv").unlink()
+    with pytest.raises(ConfigError, match=r"lost metrics.csv or latent.csv; delete it"):
         draw_overview(path)
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aldvae.compression.rules.base import Decision, Observation
+from aldvae.compression.rules.base import Decision
 from aldvae.compression.rules.registry import rule_class
-from aldvae.compression.rules.slopes import METRICS, AuthorsRule, PaperRule, rise, slope
+from aldvae.compression.rules.slopes import RULE_METRICS, AuthorsRule, Observation, PaperRule, rise, slope
 from aldvae.utils.errors import ArgumentError
 
 Curves = Mapping[str, Callable[[int], float]]
@@ -23,7 +23,7 @@ FALLING: Curves = {
 
 def turning(at: int) -> Curves:
     """All four metrics fall until epoch `at` and rise just as fast from there on."""
-    return dict.fromkeys(METRICS, lambda e: abs(float(e - at)))
+    return dict.fromkeys(RULE_METRICS, lambda e: abs(float(e - at)))
 
 
 def replay(rule: PaperRule, curves: Curves, epochs: int, latent_dim: int = 100) -> list[Decision]:
@@ -50,7 +50,7 @@ def test_stops_exactly_where_all_four_slopes_turn_positive() -> None:
     assert all(value > 0 for value in next(d for d in decisions if d.stop).slopes.values())
 
 
-@pytest.mark.parametrize("holding", METRICS)
+@pytest.mark.parametrize("holding", RULE_METRICS)
 def test_one_metric_alone_holds_the_stop(holding: str) -> None:
     decisions = replay(PaperRule(), {**turning(0), holding: lambda e: -float(e)}, 60)
     assert not any(d.stop for d in decisions)
@@ -58,7 +58,7 @@ def test_one_metric_alone_holds_the_stop(holding: str) -> None:
 
 
 def test_never_stops_before_a_full_window() -> None:
-    rising: Curves = dict.fromkeys(METRICS, float)
+    rising: Curves = dict.fromkeys(RULE_METRICS, float)
     assert next(d.epoch for d in replay(PaperRule(patience=1, window=20), rising, 25) if d.stop) == 20
     assert next(d.epoch for d in replay(PaperRule(patience=1, window=7), rising, 25) if d.stop) == 7
 
@@ -78,7 +78,7 @@ def test_does_not_slow_down_before_a_full_slow_window() -> None:
 
 
 def test_a_constant_metric_has_slope_zero_and_does_not_stop() -> None:
-    constant: Curves = dict.fromkeys(METRICS, lambda _: 0.1)
+    constant: Curves = dict.fromkeys(RULE_METRICS, lambda _: 0.1)
     decisions = replay(PaperRule(), constant, 40)
     assert not any(d.stop or d.slowed for d in decisions)
     assert set(decisions[-1].slopes.values()) == {0.0}
@@ -117,13 +117,13 @@ def test_slope_is_per_epoch_when_epochs_are_left_out() -> None:
 
 
 def test_thresholds_favour_reconstruction_or_clustering() -> None:
-    slow_rise: Curves = dict.fromkeys(METRICS, lambda e: 0.01 * e)
-    strict = PaperRule(thresholds={**dict.fromkeys(METRICS, 0.0), "recon_loss": 0.1})
+    slow_rise: Curves = dict.fromkeys(RULE_METRICS, lambda e: 0.01 * e)
+    strict = PaperRule(thresholds={**dict.fromkeys(RULE_METRICS, 0.0), "recon_loss": 0.1})
     assert any(d.stop for d in replay(PaperRule(), slow_rise, 40))
     assert not any(d.stop for d in replay(strict, slow_rise, 40))
     falling_recon = {**slow_rise, "recon_loss": lambda e: -0.01 * e}
-    careful = PaperRule(thresholds={**dict.fromkeys(METRICS, 0.0), "recon_loss": -0.1})
-    without = PaperRule(thresholds={**dict.fromkeys(METRICS, 0.0), "recon_loss": float("-inf")})
+    careful = PaperRule(thresholds={**dict.fromkeys(RULE_METRICS, 0.0), "recon_loss": -0.1})
+    without = PaperRule(thresholds={**dict.fromkeys(RULE_METRICS, 0.0), "recon_loss": float("-inf")})
     assert not any(d.stop for d in replay(PaperRule(), falling_recon, 40))
     assert any(d.stop for d in replay(careful, falling_recon, 40))
     assert any(d.stop for d in replay(without, falling_recon, 40))
@@ -139,7 +139,7 @@ def test_decides_without_fid_when_it_is_not_asked_for() -> None:
 def test_nan_is_an_error() -> None:
     rule = PaperRule()
     with pytest.raises(ValueError, match="epoch 3: fid_gen is nan"):
-        rule.adapt(rule.init(), 3, 10, {**dict.fromkeys(METRICS, 1.0), "fid_gen": float("nan")})
+        rule.adapt(rule.init(), 3, 10, {**dict.fromkeys(RULE_METRICS, 1.0), "fid_gen": float("nan")})
 
 
 def test_a_missing_metric_is_an_error() -> None:
@@ -162,7 +162,7 @@ def test_a_threshold_that_is_no_number_is_refused() -> None:
         PaperRule(thresholds={"silhouette": float("nan")})
 
 
-RISING: Curves = dict.fromkeys(METRICS, float)
+RISING: Curves = dict.fromkeys(RULE_METRICS, float)
 
 
 def test_the_authors_slow_down_compares_two_means() -> None:
@@ -186,7 +186,7 @@ def test_rise_is_the_difference_of_two_means(values: list[float]) -> None:
 
 
 def test_the_authors_stop_leaves_out_the_newest_epoch() -> None:
-    falls_at_last: Curves = dict.fromkeys(METRICS, lambda e: float(e) if e < 20 else -1000.0)
+    falls_at_last: Curves = dict.fromkeys(RULE_METRICS, lambda e: float(e) if e < 20 else -1000.0)
     always, slow = (replay(PaperRule(stopping=how), falls_at_last, 20)[-1] for how in ("always", "slow"))
     assert not always.stop
     assert slow.stop
@@ -196,7 +196,7 @@ def test_the_authors_stop_leaves_out_the_newest_epoch() -> None:
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=25, max_size=25))
 def test_the_authors_slopes_are_over_one_epoch_less(values: list[float]) -> None:
-    decision = replay(PaperRule(stopping="slow"), dict.fromkeys(METRICS, lambda e: values[e - 1]), 25)[-1]
+    decision = replay(PaperRule(stopping="slow"), dict.fromkeys(RULE_METRICS, lambda e: values[e - 1]), 25)[-1]
     expected = np.polyfit(np.arange(6, 25), values[5:24], 1)[0]
     assert list(decision.slopes.values()) == pytest.approx([expected] * 4, abs=1e-6)
 

@@ -270,3 +270,19 @@ def test_the_study_switches_each_difference_alone() -> None:
     assert set().union(*changed[1:9]) == alone
     assert changed[9:] == [everything, everything - {"posterior"}]
     assert len(jobs) == 2 * len(mine)
+
+
+def test_a_sweep_is_checked_at_its_own_first_size(tmp_path: Path) -> None:
+    """Not at the preset's initial size, which the sweep replaces."""
+    (job,) = sweep("sweep-init", "digits", sizes=[40], seeds=[0], min_dim=33)
+    assert job.config.model.init_dim == 40
+    np.savez(tmp_path / "one.npz", x=np.random.default_rng(0).normal(size=(200, 1)))
+    (job,) = sweep("grid", str(tmp_path / "one.npz"), sizes=[2], seeds=[0], clusters=2)
+    assert job.config.model.init_dim == 2
+
+
+def test_a_wrong_default_of_a_plan_is_not_blamed_on_a_sweep(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text("[defaults]\npatience = 'x'\n[[sweep]]\nkind = 'grid'\ndatasets = ['digits']")
+    with pytest.raises(PlanError, match=r'^plan.toml: --patience is "x", not of type int'):
+        load_plan(path)

@@ -17,7 +17,7 @@ from aldvae.models.build import NETWORKS, build_vae
 from aldvae.models.likelihood import LIKELIHOODS, Bernoulli, Gaussian
 from aldvae.models.posterior import POSTERIORS, softmax
 from aldvae.models.vae import kl_divergence as kl
-from aldvae.utils.errors import ConfigError
+from aldvae.utils.errors import ArgumentError
 
 SHAPES = {"mlp": (12,), "conv": (3, 16, 16), "video": (3, 4, 8, 8)}
 
@@ -94,18 +94,18 @@ def test_the_eurosat_network_is_the_papers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "shape", "widths", "option"),
+    ("network", "shape", "widths", "argument"),
     [
-        ("conv", (1, 8, 8), {}, "--network"),
-        ("conv", (12,), {}, "--network"),
-        ("video", (3, 64, 64), {}, "--network"),
-        ("mlp", (1, 8, 8), {"channels": 4}, "--channels"),
+        ("conv", (1, 8, 8), {}, "network"),
+        ("conv", (12,), {}, "network"),
+        ("video", (3, 64, 64), {}, "network"),
+        ("mlp", (1, 8, 8), {"channels": 4}, "channels"),
     ],
 )
-def test_an_unsupported_shape_or_width_names_the_option(
-    network: str, shape: tuple[int, ...], widths: dict[str, int], option: str
+def test_an_unsupported_shape_or_width_names_the_argument(
+    network: str, shape: tuple[int, ...], widths: dict[str, int], argument: str
 ) -> None:
-    with pytest.raises(ConfigError, match=option):
+    with pytest.raises(ArgumentError, match=f"^{argument} "):
         build_vae(shape, 4, network=network, **widths)  # type: ignore[arg-type]
 
 

@@ -10,7 +10,7 @@ from aldvae.compression.surgery import remove_neurons
 from aldvae.models.likelihood import LIKELIHOODS
 from aldvae.models.vae import VAE, Network, kl_divergence
 from aldvae.models.video import AxialAttention, AxisAttention, build
-from aldvae.utils.errors import ConfigError
+from aldvae.utils.errors import ArgumentError
 
 SMALL = (3, 8, 16, 16)
 GRID = (3, 4, 5)
@@ -175,7 +175,7 @@ def test_a_removal_does_not_change_the_other_latent_neurons() -> None:
 )
 def test_refuses_shapes_that_do_not_halve(shape: tuple[int, ...]) -> None:
     with pytest.raises(
-        ConfigError, match=r"--network video needs .* even number of frames, .* divisible by 4, not "
+        ArgumentError, match=r"network video needs .* even number of frames, .* divisible by 4, not "
     ) as e:
         build(shape, None, None)
     assert str(shape) in str(e.value)
@@ -183,10 +183,10 @@ def test_refuses_shapes_that_do_not_halve(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("channels", [-2, 0, 1, 33])
 def test_refuses_channels_that_do_not_divide(channels: int) -> None:
-    with pytest.raises(ConfigError, match=f"--channels .* 2 heads .* not {channels}"):
+    with pytest.raises(ArgumentError, match=f"channels .* 2 heads .* not {channels}"):
         build(SMALL, None, channels)
 
 
 def test_refuses_hidden_layers() -> None:
-    with pytest.raises(ConfigError, match=r"--hidden-dim .* use --channels"):
+    with pytest.raises(ArgumentError, match=r"hidden_dim .* use channels"):
         build(SMALL, 400, None)

@@ -57,7 +57,7 @@ def comparison_table(all_series: Sequence[Series]) -> pd.DataFrame:
         for method in (_grid_search(grid, yardstick), *other_methods(grid, all_series)):
             row = {
                 "dataset": grid.config.data.dataset,
-                "settings": grid.settings,
+                "settings": grid.description,
                 "fid_features": grid.config.metrics.fid_features,
             }
             rows.append(row | _row(method, yardstick))

@@ -11,12 +11,12 @@ from statistics import fmean, variance
 import pandas as pd
 
 from aldvae.analysis.series import GroupKey, Series, describe, model_key
-from aldvae.config.run_config import MEASUREMENT, RunConfig
+from aldvae.config.run_config import METRICS_SETTINGS, RunConfig
 from aldvae.metrics.table import FRECHET, LOSS
 from aldvae.runs.results import Result
 
 # Settings of metrics change no model. Of these, only those of the Fréchet distances change the answer of a grid.
-_METRIC_SETTINGS = ("clusters", *MEASUREMENT)
+_METRIC_SETTINGS = ("clusters", *METRICS_SETTINGS)
 _WITHOUT_EFFECT = tuple(name for name in _METRIC_SETTINGS if not name.startswith("fid_"))
 
 
@@ -32,7 +32,7 @@ class Grid:
         return self.points[0].config
 
     @property
-    def settings(self) -> str:
+    def description(self) -> str:
         """The settings that differ from the dataset's preset, as text."""
         return describe(self.config, _WITHOUT_EFFECT)
 
@@ -173,7 +173,7 @@ def yardstick_table(grids: Iterable[Grid]) -> pd.DataFrame:
         rows.append(
             {
                 "dataset": grid.config.data.dataset,
-                "settings": grid.settings,
+                "settings": grid.description,
                 "fid_features": grid.config.metrics.fid_features,
                 "sizes": " ".join(map(str, grid.sizes)),
                 "seeds": " ".join(str(len(point.seeds)) for point in grid.points),

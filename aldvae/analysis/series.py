@@ -11,7 +11,7 @@ import pandas as pd
 
 from aldvae.compression.rules.registry import rule_defaults
 from aldvae.config.presets import PRESETS
-from aldvae.config.run_config import COMPRESSION, DEFAULTS, RunConfig
+from aldvae.config.run_config import COMPRESSION_SETTINGS, DEFAULTS, RunConfig
 from aldvae.runs.results import Result
 
 # Settings that every figure and table shows anyway, and so are no part of a description.
@@ -150,7 +150,7 @@ def largest_start(all_series: Iterable[Series]) -> list[Series]:
 
 def fixed_size_config(config: RunConfig, size: int) -> RunConfig:
     """Return the settings of the model of fixed `size` that an adaptive run is compared with."""
-    shared = {name: value for name, value in config.settings.items() if name not in COMPRESSION}
+    shared = {name: value for name, value in config.settings.items() if name not in COMPRESSION_SETTINGS}
     return RunConfig.from_settings("fixed", {**shared, "init_dim": size})
 
 

@@ -149,7 +149,7 @@ def _names(series: Series) -> dict[str, object]:
 
 def text_rows(table: pd.DataFrame) -> list[list[str]]:
     """Return the cells of `table` as text."""
-    return [[format_cell(value) for value in row] for row in table.itertuples(index=False)]
+    return [[cell_text(value) for value in row] for row in table.itertuples(index=False)]
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -158,7 +158,7 @@ def markdown(table: pd.DataFrame) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def format_cell(value: object) -> str:
+def cell_text(value: object) -> str:
     """Return a value as text, a float with six significant digits; empty if it is missing (None or NaN)."""
     if value is None or value != value:
         return ""

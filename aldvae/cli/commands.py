@@ -13,10 +13,10 @@ import typer
 from aldvae import __version__
 from aldvae.cli.data import data_app
 from aldvae.cli.options import make, options, overrides
-from aldvae.compression.rules.registry import rule_class
 from aldvae.config.execution import Execution, Schedule
 from aldvae.config.resolve import own_data, resolve
-from aldvae.config.run_config import COMPRESSION, SECTIONS, RunConfig
+from aldvae.config.run_config import SECTIONS, RunConfig
+from aldvae.config.sections import DataConfig, MetricsConfig, ModelConfig, TrainingConfig
 from aldvae.runs.records import Summary
 from aldvae.sweeps.jobs import JobList, parse_int_list, sweep
 from aldvae.utils.errors import AldvaeError, ConfigError
@@ -76,11 +76,11 @@ def _answer(config: RunConfig, summary: Summary) -> str:
     size, epoch, epochs = summary["stop_latent_dim"], summary["stop_epoch"], config.training.epochs
     how = f"rule {compression.rule}, from {start}"
     if epoch is None:
-        reached = f"{summary['latent_dim']} was reached ({summary.get('reason')})"
+        reached = f"{summary['latent_dim']} was reached ({summary.get('reason') or 'no decision was due'})"
         return f"No size found: {how}, did not stop within {epochs} epochs; {reached}."
     if not compression.stop:
         return f"Would have stopped at latent size {size}, at epoch {epoch} of {epochs} ({how})."
-    at_start = rule_class(compression.rule).limited_by_start and size == start > compression.min_dim
+    at_start = compression.rule_class.limited_by_start and size == start > compression.min_dim
     advice = "\nThat is where it started: a larger --init-dim may find more." if at_start else ""
     return f"Latent size {size}, found at epoch {epoch} of {epochs} ({how}).{advice}"
 
@@ -91,10 +91,13 @@ _SEEDS = ("Sweep", "Seeds, as 0-4 or 0,3,7; the paper's five without it.")
 
 @options(
     app,
-    *SECTIONS,
+    DataConfig,
+    ModelConfig,
+    TrainingConfig,
+    MetricsConfig,
     Execution,
     Schedule,
-    without=("init_dim", "seed", *COMPRESSION),
+    without=("init_dim", "seed"),
     protocol=_PROTOCOL,
     dims=("Sweep", "Latent sizes, as 4,8,12; the paper's grid without it."),
     seeds=_SEEDS,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Protocol, TypeVar, get_type_hints
 
 import typer
 
-from aldvae.config.options import flag, settings
+from aldvae.config.options import flag, option_fields
 from aldvae.config.resolve import Overrides
 from aldvae.config.run_config import SECTIONS
 
@@ -33,7 +33,9 @@ def options(
 
     def register(command: Command) -> Command:
         parameters = [_text_option(name, panel, text) for name, (panel, text) in texts.items()]
-        parameters += [_option(f, section) for section in sections for f in settings(section) if f.name not in without]
+        parameters += [
+            _option(f, section) for section in sections for f in option_fields(section) if f.name not in without
+        ]
         own = inspect.signature(command, eval_str=True).parameters.values()
         parameters += [parameter for parameter in own if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
         parameters.sort(key=lambda parameter: parameter.kind)
@@ -51,13 +53,13 @@ def options(
 
 def make(section: type[Section], values: dict[str, Any], **more: Any) -> Section:
     """Return a `section` with the options among `values`; an option that is not set keeps its default."""
-    names = [f.name for f in settings(section)]
+    names = [f.name for f in option_fields(section)]
     return section(**more, **{name: values[name] for name in names if values.get(name) is not None})
 
 
 def overrides(values: dict[str, Any]) -> Overrides:
     """Return the settings of a run among the `values` of options, and the protocol."""
-    names = [f.name for f in settings(*SECTIONS) if f.name != "dataset"]
+    names = [f.name for f in option_fields(*SECTIONS) if f.name != "dataset"]
     return Overrides({name: values[name] for name in names if name in values}, values["protocol"])
 
 

@@ -15,7 +15,7 @@ def setting(text: str, default: Any = MISSING) -> Any:
     return field(default=default, metadata={"help": text})
 
 
-def settings(*sections: type) -> Iterator[Field[Any]]:
+def option_fields(*sections: type) -> Iterator[Field[Any]]:
     """Yield the fields of dataclasses that are options of the command line."""
     return (f for section in sections for f in fields(section) if "help" in f.metadata)
 

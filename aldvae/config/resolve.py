@@ -12,7 +12,7 @@ from aldvae.config.execution import Execution
 from aldvae.config.options import Value
 from aldvae.config.presets import PAPER, PRESETS, Preset, own_data_preset, preset, protocol_settings
 from aldvae.config.rules import arguments_as_options, rule_settings
-from aldvae.config.run_config import COMPRESSION, RunConfig, check_types
+from aldvae.config.run_config import COMPRESSION_SETTINGS, RunConfig, check_types
 from aldvae.utils.errors import ConfigError
 
 
@@ -99,12 +99,12 @@ def _rule_and_protocol(kind: str, default_rule: str, overrides: Overrides) -> di
     """Return the defaults of the rule and the protocol's settings; compression settings only if the rule takes them."""
     protocol = protocol_settings(PAPER if overrides.protocol is None else overrides.protocol)
     if kind == "fixed":
-        return {name: value for name, value in protocol.items() if name not in COMPRESSION}
+        return {name: value for name, value in protocol.items() if name not in COMPRESSION_SETTINGS}
     default = default_rule if overrides.protocol is None else protocol.get("rule", PAPER)
     rule = str(overrides.settings.get("rule", default))
     with arguments_as_options():
         supported, defaults = rule_settings(rule), rule_defaults(rule)
-    values = {name: value for name, value in protocol.items() if name in supported or name not in COMPRESSION}
+    values = {name: value for name, value in protocol.items() if name in supported or name not in COMPRESSION_SETTINGS}
     return {**defaults, **values, "rule": rule}
 
 

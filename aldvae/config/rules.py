@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 
 from aldvae.compression.rules.registry import rule_class
-from aldvae.compression.rules.slopes import METRICS
+from aldvae.compression.rules.slopes import RULE_METRICS
 from aldvae.utils.errors import ArgumentError, ConfigError
 
 
@@ -24,7 +24,7 @@ def rule_settings(rule: str) -> set[str]:
     """Return the settings of compression that the rule of this name takes; raises as `rule_class` does."""
     declared = rule_class(rule)
     names = {"rule", *(f.name for f in fields(declared))}
-    names |= {f"threshold_{metric}" for metric in METRICS if "thresholds" in names}
+    names |= {f"threshold_{metric}" for metric in RULE_METRICS if "thresholds" in names}
     supported = {
         "select": declared.supports_any_select,
         "stop": declared.supports_no_stop,

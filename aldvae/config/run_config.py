@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from aldvae.compression.rules.registry import BuiltInRule, rule_class, rule_defaults
-from aldvae.compression.rules.slopes import METRICS
-from aldvae.config.options import Value, flag, settings
+from aldvae.compression.rules.slopes import RULE_METRICS
+from aldvae.config.options import Value, flag, option_fields
 from aldvae.config.rules import arguments_as_options, rule_settings
 from aldvae.config.sections import CompressionConfig, DataConfig, MetricsConfig, ModelConfig, TrainingConfig
 from aldvae.utils.errors import ConfigError, unknown_name
@@ -26,7 +26,7 @@ _NAMES = {section: tuple(f.name for f in fields(section)) for section in SECTION
 _HINTS = {name: hint for section in SECTIONS for name, hint in get_type_hints(section).items() if name != "panel"}
 # Every setting with its default; MISSING where a preset must give the value.
 DEFAULTS: Mapping[str, Any] = {f.name: f.default for section in SECTIONS for f in fields(section)}
-COMPRESSION, MEASUREMENT = _NAMES[CompressionConfig], _NAMES[MetricsConfig]
+COMPRESSION_SETTINGS, METRICS_SETTINGS = _NAMES[CompressionConfig], _NAMES[MetricsConfig]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +49,15 @@ class RunConfig:
         Settings that are left out take their defaults. Raises `TypeError` for an unknown name and for one without
         default that is missing, `ConfigError` for a compression setting of a model of fixed size.
         """
-        if kind == "fixed":
-            for name in COMPRESSION:
-                if values.get(name, DEFAULTS[name]) != DEFAULTS[name]:
-                    raise ConfigError(name, "has no effect with a model of fixed size; remove it")
+        if kind not in ("adaptive", "fixed"):
+            raise TypeError(f"{kind} is no kind of run; use adaptive or fixed")
         if unknown := set(values) - set(DEFAULTS):
-            raise TypeError(f"{unknown} are no settings")
+            raise TypeError(f"unknown settings: {', '.join(sorted(unknown))}")
+        if kind == "fixed":
+            for name in COMPRESSION_SETTINGS:
+                if (value := values.get(name, DEFAULTS[name])) != DEFAULTS[name]:
+                    option = flag(name, negative=value is False)
+                    raise ConfigError(option, "has no effect with a model of fixed size; remove it")
         data, model, training, compression, metrics = (
             {name: values[name] for name in names if name in values} for names in _NAMES.values()
         )
@@ -87,19 +90,19 @@ class RunConfig:
         if window is not None and 2 * every > window:
             problem = f"{every} leaves fewer than two measured epochs in --window or --slow-window"
             raise ConfigError("metrics_every", problem)
-        for metric in set(METRICS) - set(self._available_metrics):
+        for metric in set(RULE_METRICS) - set(self._available_metrics):
             if getattr(compression, f"threshold_{metric}") != 0:
                 raise ConfigError(f"threshold_{metric}", "has no effect with --fid-features none; remove it")
 
     def _check_rule_settings(self, rule: str) -> None:
         supported, defaults = rule_settings(rule), rule_defaults(rule)
-        for name in COMPRESSION:
+        for name in COMPRESSION_SETTINGS:
             value = self.settings[name]
             if name in supported or value == defaults.get(name, DEFAULTS[name]):
                 continue
             if name in defaults:
                 raise ConfigError(name, f"must be {defaults[name]} with --rule {rule}, not {value}; remove it")
-            raise ConfigError(name, f"has no effect with --rule {rule}; remove it")
+            raise ConfigError(flag(name, negative=value is False), f"has no effect with --rule {rule}; remove it")
 
     @property
     def kind(self) -> str:
@@ -110,6 +113,11 @@ class RunConfig:
     def rule(self) -> str | None:
         """The name of the rule; None for a model of fixed size."""
         return None if self.compression is None else self.compression.rule
+
+    @property
+    def supports_no_stop(self) -> bool:
+        """Whether the same run with ``--no-stop`` exists: its rule can continue after its stop."""
+        return self.compression is not None and self.compression.rule_class.supports_no_stop
 
     @cached_property
     def settings(self) -> dict[str, Value]:
@@ -129,11 +137,11 @@ class RunConfig:
     def rule_metrics(self) -> tuple[str, ...]:
         """The metrics the rule decides on, except the KL divergence of each dimension."""
         required = self.make_rule().required_metrics
-        return tuple(metric for metric in METRICS if metric in required)
+        return tuple(metric for metric in RULE_METRICS if metric in required)
 
     @property
     def _available_metrics(self) -> tuple[str, ...]:
-        return tuple(m for m in METRICS if self.metrics.fid_features != "none" or not m.startswith("fid_"))
+        return tuple(m for m in RULE_METRICS if self.metrics.fid_features != "none" or not m.startswith("fid_"))
 
     def make_rule(self) -> BuiltInRule:
         """Return the rule of an adaptive run; raises `ConfigError` naming the option that is wrong."""
@@ -155,13 +163,10 @@ class RunConfig:
         """Return what is allowed but probably not meant."""
         if self.compression is None:
             return []
-        epochs, window, found = self.training.epochs, self.compression.window, []
-        supported = rule_settings(self.compression.rule)
-        if "window" in supported and window > epochs:
-            found.append(f"--window {window} is longer than --epochs {epochs}: the rule cannot stop")
-        elif epochs < self.make_rule().min_epochs:
-            found.append(f"--epochs {epochs}: too few for a size to settle")
-        if "threshold_fid_gen" in supported and self.metrics.fid_features == "none":
+        found, epochs, rule = [], self.training.epochs, self.make_rule()
+        if epochs < rule.min_epochs:
+            found.append(f"--epochs {epochs}: --rule {self.rule} cannot stop before epoch {rule.min_epochs}")
+        if set(self.compression.rule_class().required_metrics) - set(rule.required_metrics):
             found.append(f"--fid-features none: the rule decides without FID, on {' and '.join(self.rule_metrics)}")
         return found
 
@@ -198,7 +203,7 @@ class RunConfig:
         words = ["aldvae", "adaptive" if self.compression else "grid"]
         # The default rule depends on the dataset and other defaults on the rule, so `--rule` is always written out.
         defaults = {**DEFAULTS, **({"rule": None, **rule_defaults(self.compression.rule)} if self.compression else {})}
-        for setting in settings(*SECTIONS):
+        for setting in option_fields(*SECTIONS):
             name, value = setting.name, self.settings[setting.name]
             if isinstance(value, bool):
                 words += [] if value == defaults[name] else [flag(name, negative=not value)]
@@ -223,7 +228,7 @@ def check_types(values: Mapping[str, Value]) -> dict[str, Value]:
 
     Raises `ConfigError` for a name that is no setting and for a value of another type.
     """
-    options = [setting.name for setting in settings(*SECTIONS)]
+    options = [setting.name for setting in option_fields(*SECTIONS)]
     for name in values:
         if name not in options:
             raise unknown_name(name, name, options)

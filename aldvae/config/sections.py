@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from aldvae.compression.rules.base import SMALLEST_DIM
+from aldvae.compression.rules.registry import RuleClass, rule_class
 from aldvae.config.options import setting
 from aldvae.config.presets import preset
+from aldvae.config.rules import arguments_as_options
 from aldvae.utils.errors import ConfigError, unknown_name
 
 NETWORKS = ("mlp", "conv", "video")
@@ -144,6 +146,12 @@ class CompressionConfig:
     threshold_silhouette: float = setting("The same for the Silhouette score; higher favours clustering.", 0.0)
     threshold_fid_recon: float = setting("The same for fid_recon; lower favours reconstruction.", 0.0)
     threshold_fid_gen: float = setting("The same for fid_gen; -inf leaves a metric out.", 0.0)
+
+    @property
+    def rule_class(self) -> RuleClass:
+        """The class of the rule, which declares what it needs; raises `ConfigError` for an unknown rule."""
+        with arguments_as_options():
+            return rule_class(self.rule)
 
     def __post_init__(self) -> None:
         """Check the values that no rule checks."""

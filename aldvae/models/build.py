@@ -30,7 +30,7 @@ def build_vae(
 
     `hidden_dim` and `channels` are the widths of the network (None: its default). `likelihood` interprets the decoder's
     output and `posterior` the second head's; both are names. Initial weights come from torch's global random state.
-    Raises `ConfigError` if the network does not support the shape or has no such width.
+    Raises `ArgumentError` if the network does not support the shape or has no such width.
     """
     parts = NETWORKS[network](shape, hidden_dim, channels)
     return VAE(parts, latent_dim, LIKELIHOODS[likelihood](), POSTERIORS[posterior])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from aldvae.models.vae import Network
-from aldvae.utils.errors import ConfigError
+from aldvae.utils.errors import ArgumentError
 
 CHANNELS = 32
 HIDDEN_DIM = 256
@@ -35,10 +35,10 @@ def build(shape: tuple[int, ...], hidden_dim: int | None, channels: int | None) 
 
     `shape` is (C, H, W). `channels` (None: 32) is the number of feature maps and `hidden_dim` (None: 256) the width of
     the fully connected layers. The encoder uses SiLU, the decoder ReLU. Where a layer of the encoder halves an odd
-    side, the decoder pads the output to restore it. Raises `ConfigError` unless height and width are at least 16.
+    side, the decoder pads the output to restore it. Raises `ArgumentError` unless height and width are at least 16.
     """
     if len(shape) != 3 or min(shape[1:]) < 2**_LAYERS:
-        raise ConfigError("network", f"conv needs images of at least 16 x 16 pixels, not {shape}; use mlp")
+        raise ArgumentError("network", f"conv needs images of at least 16 x 16 pixels, not {shape}; use mlp")
     width, channels = hidden_dim or HIDDEN_DIM, channels or CHANNELS
     sides = [tuple(side // 2**layer for side in shape[1:]) for layer in range(_LAYERS + 1)]
     flat = channels * sides[-1][0] * sides[-1][1]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aldvae.models.vae import Network
-from aldvae.utils.errors import ConfigError
+from aldvae.utils.errors import ArgumentError
 
 CHANNELS = 32
 HEADS = 2
@@ -95,11 +95,11 @@ class ScaledFlatten(nn.Module):
 def build(shape: tuple[int, ...], hidden_dim: int | None, channels: int | None) -> Network:
     """Return the network for videos of `shape` (C, T, H, W), with `channels` feature maps (None: 32).
 
-    Raises `ConfigError` if T is odd, if H or W is not divisible by 4, if `channels` does not suit the attention heads,
-    and for a `hidden_dim`, which this network does not have.
+    Raises `ArgumentError` if T is odd, if H or W is not divisible by 4, if `channels` does not suit the attention
+    heads, and for a `hidden_dim`, which this network does not have.
     """
     if hidden_dim is not None:
-        raise ConfigError("hidden_dim", "has no effect with --network video; use --channels, or another network")
+        raise ArgumentError("hidden_dim", "has no effect with the video network; use channels, or another network")
     channels = CHANNELS if channels is None else channels
     _check(shape, channels)
     _, frames, height, width = shape
@@ -113,14 +113,14 @@ def _check(shape: tuple[int, ...], channels: int) -> None:
     # With a single position left, batch normalisation would fail on a batch of one.
     fits = fits and math.prod(shape[1:]) > 2 * 4 * 4
     if not fits:
-        raise ConfigError(
+        raise ArgumentError(
             "network",
             "video needs inputs of (channels, frames, height, width) with an even number of frames, height and width "
             f"divisible by 4, not {tuple(shape)}",
         )
     # An even number also suits the residual blocks, which halve it.
     if channels < HEADS or channels % HEADS:
-        raise ConfigError("channels", f"must be divisible by the {HEADS} heads of the attention, not {channels}")
+        raise ArgumentError("channels", f"must be divisible by the {HEADS} heads of the attention, not {channels}")
 
 
 def _encoder(inputs: int, channels: int, grid: tuple[int, ...]) -> nn.Module:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from typing import TypedDict
 
-from aldvae.compression.rules.slopes import METRICS as RULE_METRICS
+from aldvae.compression.rules.slopes import RULE_METRICS
 from aldvae.metrics.table import METRICS
 from aldvae.utils.files import round_for_csv
 
@@ -29,6 +29,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "times": ("epoch", "train_seconds", "metrics_seconds"),
 }
 # Of latent_space.csv, which is written once, after the last epoch.
+# Their columns of text, whatever they look like.
+TEXT_COLUMNS = ("action", "removed", "reason")
 LATENT_SPACE = ("component_1", "component_2", "class", "cluster")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from aldvae.config.run_config import RunConfig
 from aldvae.runs.directory import FAILURE, RunDirectory
-from aldvae.runs.records import COLUMNS, LATENT_SPACE, Cell, Session, Summary, csv_rows, parse_cell
+from aldvae.runs.records import COLUMNS, LATENT_SPACE, TEXT_COLUMNS, Cell, Session, Summary, csv_rows, parse_cell
 from aldvae.utils.errors import AldvaeError, ConfigError
 
 # Pandas takes half a second to import, and the command line and sweeps do without it.
@@ -102,7 +102,8 @@ class Result:
         import pandas as pd
 
         try:
-            table = pd.read_csv(io.StringIO(self._text(name)))
+            # Columns of text stay text: pandas would take the position of a single removed neuron for a number.
+            table = pd.read_csv(io.StringIO(self._text(name)), dtype=dict.fromkeys(TEXT_COLUMNS, str))
             damaged = not pd.api.types.is_numeric_dtype(table[columns[0]])
         except (ValueError, KeyError):
             damaged = True

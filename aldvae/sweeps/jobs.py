@@ -71,24 +71,26 @@ def sweep(
     """
     if kind not in KINDS:
         raise unknown_name("kind", kind, list(KINDS))
-    what, overrides = KINDS[kind], overrides or Overrides()
+    sweep_kind, overrides = KINDS[kind], overrides or Overrides()
     data = find_data(dataset, overrides.settings.get("resize"), execution)
-    sizes, seeds = sizes or what.default_sizes(data.preset), what.seeds if seeds is None else seeds
-    _check_sweep(what, dataset, sizes, seeds)
-    first = configure(what.run_kind, data, overrides)
-    if what.sizes is None:
+    sizes = sizes or sweep_kind.default_sizes(data.preset)
+    seeds = sweep_kind.seeds if seeds is None else seeds
+    _check_sweep(sweep_kind, dataset, sizes, seeds)
+    first_size = {"init_dim": sizes[0], **overrides.settings}
+    first = configure(sweep_kind.run_kind, data, Overrides(first_size, overrides.protocol))
+    if sweep_kind.sizes is None:
         sizes = [first.model.init_dim]
     configs = [first.override(init_dim=size, seed=seed) for seed in seeds for size in sizes]
     return [Job(config, own_data(dataset)) for config in configs]
 
 
-def _check_sweep(what: SweepKind, dataset: str, sizes: Sequence[int], seeds: Sequence[int]) -> None:
+def _check_sweep(kind: SweepKind, dataset: str, sizes: Sequence[int], seeds: Sequence[int]) -> None:
     if not sizes:
-        raise ConfigError(what.sizes or "dims", f"is needed: {dataset} has too few columns for the default sizes")
+        raise ConfigError(kind.sizes or "dims", f"is needed: {dataset} has too few columns for the default sizes")
     if len(sizes) * len(seeds) > _MOST_RUNS:
-        raise ConfigError(what.sizes or "seeds", f"makes more than {_MOST_RUNS} runs; give fewer")
-    if what.sizes is not None and min(sizes) < SMALLEST_DIM:
-        raise ConfigError(what.sizes, f"must be {SMALLEST_DIM} or more, not {min(sizes)}")
+        raise ConfigError(kind.sizes or "seeds", f"makes more than {_MOST_RUNS} runs; give fewer")
+    if kind.sizes is not None and min(sizes) < SMALLEST_DIM:
+        raise ConfigError(kind.sizes, f"must be {SMALLEST_DIM} or more, not {min(sizes)}")
 
 
 def distinct(jobs: Iterable[Job]) -> list[Job]:

@@ -29,17 +29,16 @@ from pathlib import Path
 from typing import Any
 
 from aldvae.config.execution import Execution
-from aldvae.config.options import settings
+from aldvae.config.options import option_fields
 from aldvae.config.resolve import Overrides
-from aldvae.config.run_config import COMPRESSION, SECTIONS
+from aldvae.config.run_config import COMPRESSION_SETTINGS, SECTIONS
 from aldvae.runs.results import read_result
 from aldvae.sweeps.jobs import KINDS, Job, JobList, distinct, parse_int_list, sweep
 from aldvae.utils.errors import AldvaeError, ConfigError, unknown_message, unknown_name
 
 MATCH = "match"
-_SETTINGS = [setting.name for setting in settings(*SECTIONS) if setting.name not in ("dataset", "seed")]
+_SETTINGS = [setting.name for setting in option_fields(*SECTIONS) if setting.name not in ("dataset", "seed")]
 _KEYS = ["title", "reduces", "defaults", "sweep"]
-_LISTS = ("dims", "init_dims", "seeds")
 
 
 class PlanError(AldvaeError, ValueError):
@@ -72,7 +71,7 @@ class SweepPlan:
     def _match(self, dataset: str, execution: Execution) -> JobList:
         """Return adaptive runs and, for each that is finished, one of fixed size at the size it ended with."""
         adaptive = sweep("seeds", dataset, self.overrides, execution, seeds=self.seeds)
-        fixed = self.overrides.without("init_dim", *COMPRESSION)
+        fixed = self.overrides.without("init_dim", *COMPRESSION_SETTINGS)
         matched: list[Job] = []
         for job in adaptive:
             result = read_result(execution.results_dir / job.config.name)
@@ -117,13 +116,14 @@ def load_plan(path: Path) -> Plan:
     try:
         _check_keys(content, _KEYS)
         _check_keys(defaults, ["protocol", "seeds", *_SETTINGS])
+        _overrides(defaults)
     except (ConfigError, PlanError) as error:
         raise PlanError(f"{path.name}: {error}") from error
-    plans = tuple(_numbered(path.name, number, keys, defaults) for number, keys in enumerate(sweeps, start=1))
+    plans = tuple(_parse_sweep(path.name, number, keys, defaults) for number, keys in enumerate(sweeps, start=1))
     return Plan(path.name, str(content.get("title", path.stem)), str(content.get("reduces", "")), plans)
 
 
-def _numbered(name: str, number: int, keys: Mapping[str, Any], defaults: Mapping[str, Any]) -> SweepPlan:
+def _parse_sweep(name: str, number: int, keys: Mapping[str, Any], defaults: Mapping[str, Any]) -> SweepPlan:
     try:
         return _sweep_plan(keys, defaults)
     except (ConfigError, PlanError) as error:
@@ -138,16 +138,19 @@ def _sweep_plan(keys: Mapping[str, Any], defaults: Mapping[str, Any]) -> SweepPl
     names = [name for name in _SETTINGS if name != "init_dim" or sizes is None]
     _check_keys(keys, ["kind", "datasets", "protocol", "seeds", *([sizes] if sizes else []), *names])
     # The compression settings of a whole plan do not concern its models of fixed size.
-    shared = {k: v for k, v in defaults.items() if kind != "grid" or k not in COMPRESSION}
+    shared = {k: v for k, v in defaults.items() if kind != "grid" or k not in COMPRESSION_SETTINGS}
     values = {**shared, **keys}
-    overrides = Overrides({k: v for k, v in values.items() if k in _SETTINGS}, _protocol(values.get("protocol")))
     return SweepPlan(
         kind=str(kind),
         datasets=_datasets(keys),
-        sizes=_numbers(sizes, values.get(sizes)) if sizes else None,
-        seeds=_numbers("seeds", values.get("seeds")),
-        overrides=overrides,
+        sizes=_parse_ints(sizes, values.get(sizes)) if sizes else None,
+        seeds=_parse_ints("seeds", values.get("seeds")),
+        overrides=_overrides(values),
     )
+
+
+def _overrides(keys: Mapping[str, Any]) -> Overrides:
+    return Overrides({k: v for k, v in keys.items() if k in _SETTINGS}, _protocol(keys.get("protocol")))
 
 
 def _check_keys(keys: Mapping[str, Any], allowed: list[str]) -> None:
@@ -170,7 +173,7 @@ def _datasets(keys: Mapping[str, Any]) -> list[str]:
     return datasets
 
 
-def _numbers(name: str, value: object) -> list[int] | None:
+def _parse_ints(name: str, value: object) -> list[int] | None:
     """Return the numbers of a list, or of a text as on the command line; None of None."""
     if value is None:
         return None

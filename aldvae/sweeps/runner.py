@@ -25,19 +25,19 @@ class InterruptedSweepError(AldvaeError):
     exit_code = 130
 
 
-def describe_sweep(runs: JobList, execution: Execution, schedule: Schedule) -> str:
+def describe_sweep(planned: JobList, execution: Execution, schedule: Schedule) -> str:
     """Return a list of the runs with their states, and an estimate of the time left.
 
     Raises `ConfigError` for a schedule that needs more processor cores than this machine has.
     """
     if schedule.executor == "local":
         threads_per_job(schedule.jobs or 1, execution.threads)
-    states = [(job, _result(job, execution)) for job in runs.jobs]
+    states = [(job, _result(job, execution)) for job in planned.jobs]
     unfinished = [(job, result) for job, result in states if not _finished(result)]
     lines = [f"{job.config.name:60} {_state(job, result)}" for job, result in states]
     lines.append(f"{len(states)} runs, {len(states) - len(unfinished)} finished, {len(unfinished)} left")
-    if runs.pending:
-        lines.append(f"and {runs.pending} more whose fixed size other runs have yet to find")
+    if planned.pending:
+        lines.append(f"and {planned.pending} more whose fixed size other runs have yet to find")
     times = _epoch_times(execution)
     seconds = [times.remaining(job.config, result.epochs if result else 0) for job, result in unfinished]
     return "\n".join([*lines, *_describe_time(seconds, schedule.jobs or 1)])
@@ -57,10 +57,10 @@ def _describe_time(seconds: Sequence[float | None], slots: int) -> list[str]:
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """The `results` of a sweep's jobs, how many jobs there are, how many `failed`, and whether it was interrupted."""
+    """The `results` of the `n_jobs` jobs of a sweep, how many of them `failed`, and whether it was `interrupted`."""
 
     results: list[Result]
-    jobs: int
+    n_jobs: int
     failed: int = 0
     interrupted: bool = False
 
@@ -69,12 +69,12 @@ class SweepOutcome:
         if self.interrupted:
             raise InterruptedSweepError("interrupted; the same command resumes the runs from their last epochs")
         if self.failed:
-            raise AldvaeError(f"{self.failed} of {self.jobs} runs failed; the same command tries them again")
+            raise AldvaeError(f"{self.failed} of {self.n_jobs} runs failed; the same command tries them again")
 
 
-def run_sweep(runs: Callable[[], JobList], execution: Execution, schedule: Schedule) -> SweepOutcome:
-    """Execute the jobs; call `runs` again until it returns no new ones."""
-    planned = runs()
+def run_sweep(list_jobs: Callable[[], JobList], execution: Execution, schedule: Schedule) -> SweepOutcome:
+    """Execute the jobs; call `list_jobs` again until it returns no new ones."""
+    planned = list_jobs()
     print(describe_sweep(planned, execution, schedule), file=sys.stderr)
     tried: set[str] = set()
     failed, interrupted = 0, False
@@ -85,7 +85,7 @@ def run_sweep(runs: Callable[[], JobList], execution: Execution, schedule: Sched
             scheduler = _run_jobs(left, len(planned.jobs) - len(left), executor, execution, schedule)
             tried |= {job.config.name for job in left}
             failed += sum(end.state is State.FAILED for end in scheduler.ends.values())
-            interrupted, planned = scheduler.interrupted, runs()
+            interrupted, planned = scheduler.interrupted, list_jobs()
     return SweepOutcome(_results(planned.jobs, execution), len(planned.jobs), failed, interrupted)
 
 

@@ -7,7 +7,6 @@ import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor
 
-from aldvae.compression.rules.registry import rule_class
 from aldvae.config.execution import Execution, Schedule
 from aldvae.config.run_config import RunConfig
 
@@ -81,7 +80,7 @@ def stack_key(config: RunConfig) -> tuple[object, ...] | None:
     compression = config.compression
     alone = config.model.posterior == "softmax" or config.model.network not in _STACKABLE
     if compression is not None:
-        alone = alone or compression.shrunk_layers == "frozen" or rule_class(compression.rule).can_undo
+        alone = alone or compression.shrunk_layers == "frozen" or compression.rule_class.can_undo
     if alone:
         return None
     return tuple(config.settings[name] for name in _SHARED_SETTINGS)

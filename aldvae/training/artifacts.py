@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 
@@ -15,7 +14,7 @@ from aldvae.config.run_config import RunConfig
 from aldvae.data.dataset import Samples, to_float
 from aldvae.metrics.clustering import find_clusters
 from aldvae.models.vae import VAE, kl_divergence
-from aldvae.runs.records import LATENT_SPACE
+from aldvae.runs.records import LATENT_SPACE, csv_text
 from aldvae.utils.devices import limit_new_threadpools
 from aldvae.utils.files import round_for_csv
 from aldvae.utils.seeding import generator, stream_seed
@@ -31,7 +30,7 @@ _FRAME_MILLISECONDS = 150
 
 
 @torch.inference_mode()
-def draw_images(model: VAE, config: RunConfig, validation: Samples) -> dict[str, bytes]:
+def artifact_files(model: VAE, config: RunConfig, validation: Samples) -> dict[str, bytes]:
     """Return the files that show `model`, by name; the model stays in its mode (training or evaluation).
 
     ``reconstructions``: ten validation samples above their reconstructions. ``samples``: decoded samples of the prior.
@@ -104,9 +103,6 @@ def _latent_space(mu: np.ndarray, config: RunConfig, labels: Tensor | None) -> b
         mu, config.data.clusters, stream_seed(config.training.seed, "k-means") % 2**32
     ).tolist()
     classes = [""] * len(mu) if labels is None else labels[: len(mu)].tolist()
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(LATENT_SPACE)
-    for (x, y), label, cluster in zip(points.tolist(), classes, clusters, strict=True):
-        writer.writerow([round_for_csv(x), round_for_csv(y), label, cluster])
-    return text.getvalue().encode()
+    rows = zip(points.tolist(), classes, clusters, strict=True)
+    points_text = [[round_for_csv(x), round_for_csv(y), label, cluster] for (x, y), label, cluster in rows]
+    return csv_text([LATENT_SPACE, *points_text]).encode()

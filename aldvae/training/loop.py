@@ -19,7 +19,7 @@ from aldvae.models.serialization import FILE, model_bytes
 from aldvae.runs.directory import RunDirectory
 from aldvae.runs.provenance import session
 from aldvae.runs.records import Cell, Summary
-from aldvae.training.artifacts import draw_images
+from aldvae.training.artifacts import artifact_files
 from aldvae.training.callbacks import Callback, Row
 from aldvae.training.checkpoint import resume, to_bytes
 from aldvae.training.inputs import InputCache, RunInputs, load_inputs
@@ -217,11 +217,11 @@ class Run:
     def finish(self) -> Outcome:
         """Write the model, its images and the summary, which marks the run as finished."""
         model, data, config = self.trainer.model, self.inputs.data, self.config
-        images = draw_images(model, config, data.validation)
+        images = artifact_files(model, config, data.validation)
         summary = summarise(config, self.trainer, self.directory, self._final_metrics())
         self.directory.finish(summary, {FILE: model_bytes(model, data.shape, config.network_settings), **images})
         self.callback.on_finish(self.directory.path)
-        return Outcome(self.directory.path, self.directory.summary(), skipped=False)
+        return Outcome(self.directory.path, summary, skipped=False)
 
     def _final_metrics(self) -> dict[str, Cell]:
         """Return the metrics of the finished model: measured anew if the last decision changed it after its row."""

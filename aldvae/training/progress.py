@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from aldvae.compression.rules.slopes import METRICS
 from aldvae.config.run_config import RunConfig
+from aldvae.metrics.table import METRICS
 from aldvae.training.callbacks import Callback, Row
 
 if TYPE_CHECKING:
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 # How many lines a run writes into a log.
 _LOG_LINES = 20
+
+
+# The metrics of the paper's figures.
+_SHOWN_METRICS = [metric.name for metric in METRICS.values() if metric.paper_row is not None]
 
 
 class LiveDisplay:
@@ -69,7 +73,7 @@ class Display(LiveDisplay, Callback):
         """Show the epoch; in a log, about twenty of them. Always report a stop and a slow-down."""
         epochs = self.config.training.epochs
         seconds = (time.monotonic() - self._start) / (epoch - self._first + 1) * (epochs - epoch)
-        metrics = "  ".join(f"{metric} {row[metric]:.4g}" for metric in METRICS if metric in row)
+        metrics = "  ".join(f"{metric} {row[metric]:.4g}" for metric in _SHOWN_METRICS if metric in row)
         line, left = f"epoch {epoch}/{epochs}  size {row['latent_dim']}  {metrics}", f"{format_duration(seconds)} left"
         self._bar.update(self._task, completed=epoch, description=line, status=left)
         if not self.console.is_terminal and (epoch % max(1, epochs // _LOG_LINES) == 0 or epoch == epochs):

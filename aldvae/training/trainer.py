@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from aldvae.compression.compressor import Compressor, Step
+from aldvae.config.rules import arguments_as_options
 from aldvae.config.run_config import RunConfig
 from aldvae.config.sections import CompressionConfig
 from aldvae.data.dataset import Dataset, to_float
@@ -43,7 +44,8 @@ class Trainer:
         self.samples = data.train.on(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(config.training.seed, "weights"))
-            self.model = build_vae(data.shape, config.model.init_dim, **config.network_settings)
+            with arguments_as_options():
+                self.model = build_vae(data.shape, config.model.init_dim, **config.network_settings)
         if data.standardisation is not None:
             self.model.input_mean, self.model.input_scale = data.standardisation
         self.model.to(device)

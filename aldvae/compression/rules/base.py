@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
 
 # The smallest latent size that any rule and the surgery allow.
 SMALLEST_DIM = 2
-
-
-@dataclass(frozen=True)
-class Observation:
-    """One epoch: its number (from 1) and the metrics measured at its end."""
-
-    epoch: int
-    metrics: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class RuleState:
-    """The state of `PaperRule`: all observations so far, and whether it has slowed down."""
-
-    history: tuple[Observation, ...] = ()
-    slow: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,12 +60,15 @@ class Rule(Protocol[State]):
     frozen), and must train this model alone (the run is not part of a stack).
     """
 
+    @abstractmethod
     def init(self) -> State:
         """Return the state before the first epoch."""
 
+    @abstractmethod
     def restore(self, stored: Mapping[str, Any]) -> State:
         """Return the state of which `dataclasses.asdict` made `stored`."""
 
+    @abstractmethod
     def adapt(
         self,
         state: State,
@@ -112,13 +100,16 @@ class RegisteredRule(Rule[State], Protocol[State]):
     """Whether a stop at the initial size suggests that a larger start finds a larger size."""
 
     @property
+    @abstractmethod
     def required_metrics(self) -> tuple[str, ...]:
         """What `adapt` needs at every measured epoch: keys of its `metrics`, and ``"kl"`` for its argument `kl`."""
 
     @property
+    @abstractmethod
     def min_epochs(self) -> int:
         """The epochs that training should have at least, so that the rule can stop."""
 
     @property
+    @abstractmethod
     def shortest_window(self) -> int | None:
         """The fewest epochs over which it takes a trend, for which two must be measured; None if it takes none."""

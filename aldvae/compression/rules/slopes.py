@@ -8,16 +8,32 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean, linear_regression
 from typing import Any, ClassVar
 
-from aldvae.compression.rules.base import SMALLEST_DIM, Decision, Observation, RegisteredRule, RuleState
+from aldvae.compression.rules.base import SMALLEST_DIM, Decision, RegisteredRule
 from aldvae.utils.errors import ArgumentError, unknown_message
 
 SLOW_DOWN = ("slope", "means")
 STOPPING = ("always", "slow")
-METRICS = ("recon_loss", "silhouette", "fid_recon", "fid_gen")
+RULE_METRICS = ("recon_loss", "silhouette", "fid_recon", "fid_gen")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One epoch: its number (from 1) and the metrics measured at its end."""
+
+    epoch: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class SlopeState:
+    """The state of `PaperRule`: all observations so far, and whether it has slowed down."""
+
+    history: tuple[Observation, ...] = ()
+    slow: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class PaperRule(RegisteredRule[RuleState]):
+class PaperRule(RegisteredRule[SlopeState]):
     """The rule of the paper's text (section 3.3, equations 4 and 5, Algorithm 1).
 
     Every `patience` epochs, it stops if the least-squares slope of every metric over the last `window` epochs is above
@@ -47,7 +63,7 @@ class PaperRule(RegisteredRule[RuleState]):
     step: int = 5
     slow_step: int = 1
     min_dim: int = SMALLEST_DIM
-    thresholds: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(METRICS, 0.0))
+    thresholds: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(RULE_METRICS, 0.0))
     slow_down: str = "slope"
     stopping: str = "always"
 
@@ -92,22 +108,22 @@ class PaperRule(RegisteredRule[RuleState]):
         """The shorter one of the windows that stop and slow down."""
         return min(self.stop_window, self.slow_window)
 
-    def init(self) -> RuleState:
+    def init(self) -> SlopeState:
         """Return the state before the first epoch."""
-        return RuleState()
+        return SlopeState()
 
-    def restore(self, stored: Mapping[str, Any]) -> RuleState:
+    def restore(self, stored: Mapping[str, Any]) -> SlopeState:
         """Return the state of which `dataclasses.asdict` made `stored`."""
-        return RuleState(tuple(Observation(**observation) for observation in stored["history"]), stored["slow"])
+        return SlopeState(tuple(Observation(**observation) for observation in stored["history"]), stored["slow"])
 
     def adapt(
         self,
-        state: RuleState,
+        state: SlopeState,
         epoch: int,
         latent_dim: int,
         metrics: Mapping[str, float],
         kl: Sequence[float] | None = None,  # noqa: ARG002 - other rules use it
-    ) -> tuple[RuleState, Decision | None]:
+    ) -> tuple[SlopeState, Decision | None]:
         """Take in one epoch; decide at every `patience`-th. See `Rule.adapt`.
 
         Raises `KeyError` if only some of the metrics of `thresholds` are given, and `ValueError` for NaN.
@@ -126,7 +142,7 @@ class PaperRule(RegisteredRule[RuleState]):
             return state, None
         return self._decide(state, epoch, latent_dim)
 
-    def _decide(self, state: RuleState, epoch: int, latent_dim: int) -> tuple[RuleState, Decision]:
+    def _decide(self, state: SlopeState, epoch: int, latent_dim: int) -> tuple[SlopeState, Decision]:
         last = epoch - (self.window - self.stop_window)
         slopes = {
             name: value

@@ -45,7 +45,7 @@ def draw_yardsticks(all_series: Sequence[Series]) -> FigureSet:
         yardstick = find_yardstick(grid.values)
         if yardstick.criteria:
             drawn_grids.append(grid)
-            label = ", ".join(part for part in (grid.config.data.dataset, grid.settings) if part)
+            label = ", ".join(part for part in (grid.config.data.dataset, grid.description) if part)
             methods = list(other_methods(grid, all_series))
             drawn.figures[f"yardstick{slug(label)}"] = _draw(grid, yardstick, methods, label)
     searches = [series for series in all_series if series.finds_size]

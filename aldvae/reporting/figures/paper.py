@@ -24,7 +24,7 @@ from aldvae.analysis.series import (
     pair_with_fixed,
     sweep_command,
 )
-from aldvae.compression.rules.registry import rule_class
+from aldvae.config.run_config import DEFAULTS
 from aldvae.metrics.table import METRICS
 from aldvae.reporting.figures.style import (
     BLUE,
@@ -82,7 +82,7 @@ def draw_paper(all_series: Sequence[Series]) -> FigureSet:
 
 
 def _label(series: Series) -> str:
-    rule = "" if series.config.rule == "paper" else f"rule {series.config.rule}"
+    rule = "" if series.config.rule == DEFAULTS["rule"] else f"rule {series.config.rule}"
     return ", ".join(part for part in (rule, describe(series.config)) if part)
 
 
@@ -90,7 +90,7 @@ def _figure2(adaptive: Sequence[Series], _: Sequence[Series], missing: list[str]
     """Runs that shrink to the smallest size, marked where the rule would have stopped."""
     unstopped = [series for series in adaptive if not series.finds_size]
     there = {group_key(series.config, "seed", "stop") for series in unstopped}
-    stopped = [s for s in adaptive if s.finds_size and rule_class(str(s.config.rule)).supports_no_stop]
+    stopped = [s for s in adaptive if s.finds_size and s.config.supports_no_stop]
     for series in largest_start(stopped):
         if group_key(series.config, "seed", "stop") not in there:
             command = series.config.override(stop=False, seed=series.seeds[0]).command

@@ -23,11 +23,13 @@ _BLUE, _ORANGE, _RED = "#0072b2", "#e69f00", "#d62728"
 def draw_overview(path: Path) -> Path:
     """Draw the finished run in the directory `path` as ``overview.png`` there; return that file.
 
-    Raises `ConfigError` if there is no finished run.
+    Raises `ConfigError` if there is no finished run, and if its tables are lost or damaged.
     """
     result = read_result(path)
     if result is None or result.summary is None:
         raise ConfigError("results_dir", f"{path} holds no finished run; aldvae adaptive makes one")
+    if not result.is_complete or result.latent.empty:
+        raise ConfigError("results_dir", f"{path} lost metrics.csv or latent.csv; delete it to have the run done again")
     return write_figure(_draw(result), path / "overview.png")
 
 

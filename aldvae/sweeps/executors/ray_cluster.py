@@ -43,7 +43,7 @@ _MAX_SLOTS = 1024
 
 
 @dataclass(frozen=True)
-class Classifier:
+class ClassifierFiles:
     """The files of a trained classifier by name, or its `failure`; no files for runs with other features."""
 
     files: dict[str, bytes]
@@ -77,8 +77,8 @@ class RayExecutor:
         self._running: dict[str, _Running] = {}
         self._ended: list[Ended] = []
         self._own_data: dict[Path, ObjectRef[bytes | None]] = {}
-        self._classifiers: dict[tuple[object, ...], ObjectRef[Classifier]] = {}
-        self._saved: set[ObjectRef[Classifier]] = set()
+        self._classifiers: dict[tuple[object, ...], ObjectRef[ClassifierFiles]] = {}
+        self._saved: set[ObjectRef[ClassifierFiles]] = set()
         self._stopping = False
 
     def _runs_that_fit(self) -> int:
@@ -115,14 +115,14 @@ class RayExecutor:
             self._own_data[job.own_data] = ray.put(pack(job.own_data))
         return self._own_data[job.own_data]
 
-    def _classifier(self, job: Job) -> Classifier | ObjectRef[Classifier]:
+    def _classifier(self, job: Job) -> ClassifierFiles | ObjectRef[ClassifierFiles]:
         """Return a reference to the classifier that all runs on the same data share, trained by one worker.
 
         Nodes with different processors would train different classifiers, whose Fréchet distances are not comparable.
         """
         config = job.config
         if config.metrics.fid_features != "classifier":
-            return Classifier({})
+            return ClassifierFiles({})
         key = (config.data.dataset, config.data.source, config.data.limit, config.data.validation, config.data.resize)
         if key not in self._classifiers:
             cached = read_files(_classifier_directory(self.execution))
@@ -223,7 +223,7 @@ def _input_cache() -> InputCache:
 
 
 def run_remotely(
-    job: Job, execution: Execution, archive: bytes | None, classifier: Classifier, files: Changes
+    job: Job, execution: Execution, archive: bytes | None, classifier: ClassifierFiles, files: Changes
 ) -> Iterator[tuple[Event, dict[str, bytes | None]]]:
     """Execute `job` on this node, resumed from `files`; yield its events, each with the files changed until then."""
     if classifier.failure is not None:
@@ -258,7 +258,7 @@ def _updates(
         worker.join()
 
 
-def train_classifier(job: Job, execution: Execution, archive: bytes | None, cached: Changes) -> Classifier:
+def train_classifier(job: Job, execution: Execution, archive: bytes | None, cached: Changes) -> ClassifierFiles:
     """Return the classifier for the features of `job`: from `cached` or this node's cache, else trained now."""
     from aldvae.training.inputs import load_data, load_run_features
     from aldvae.utils.devices import pick_device
@@ -271,13 +271,15 @@ def train_classifier(job: Job, execution: Execution, archive: bytes | None, cach
             data = load_data(config, execution, _input_cache())
             features = load_run_features(config, execution, data, pick_device("cpu"), _input_cache())
         except Exception as error:
-            return Classifier({}, ended_by(config.name, error))
+            return ClassifierFiles({}, ended_by(config.name, error))
     assert features is not None
     paths = _classifier_directory(execution).glob("*.safetensors")
     files = {path.name: path.read_bytes() for path in paths}
     # The identity of features ends with the hash of their weights.
     digests = {name: hashlib.sha256(data).hexdigest()[:16] for name, data in files.items()}
-    return Classifier({name: files[name] for name, digest in digests.items() if features.identity.endswith(digest)})
+    return ClassifierFiles(
+        {name: files[name] for name, digest in digests.items() if features.identity.endswith(digest)}
+    )
 
 
 def _unpack_data(job: Job, archive: bytes | None, root: Path) -> Job:
