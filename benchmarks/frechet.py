@@ -1,7 +1,7 @@
 """Claim: the Fréchet distance of 500 x 2048 features takes a hundredth of the formula with scipy's matrix square root.
 
 Run `python benchmarks/frechet.py`; one thread, both on the same features in one process. The hardware's limit is
-the one product and the singular values that the distance needs, without statistics.
+the matrix product and the singular values that the distance needs, without statistics.
 """
 
 from __future__ import annotations

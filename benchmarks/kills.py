@@ -28,10 +28,10 @@ def command(sweep: tuple[str, ...], epochs: int, results_dir: Path) -> list[str]
 
 def undisturbed(epochs: int, results_dir: Path) -> float:
     """Run all sweeps; return the seconds they took."""
-    begin = time.monotonic()
+    start = time.monotonic()
     for sweep in SWEEPS:
         subprocess.run(command(sweep, epochs, results_dir), check=True, capture_output=True)
-    return time.monotonic() - begin
+    return time.monotonic() - start
 
 
 def disturbed(epochs: int, results_dir: Path, kills: int, seconds: float, killed: Counter[str]) -> None:

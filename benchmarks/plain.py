@@ -13,7 +13,7 @@ BATCH, SIZE = 64, 100
 
 
 class PlainVAE(nn.Module):
-    """A VAE as usually written by hand; `width` is the output size of `encoder` and the input size of `decoder`."""
+    """A VAE as most people write it; `width` is the output size of `encoder` and the input size of `decoder`."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, width: int) -> None:
         """Add a latent space of `SIZE` dimensions between encoder and decoder."""
@@ -31,14 +31,14 @@ class PlainVAE(nn.Module):
 
 
 def mlp() -> PlainVAE:
-    """Return the VAE of the MNIST protocol."""
+    """Return the VAE of the MNIST preset."""
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, 400), nn.ReLU(), nn.Linear(400, 400), nn.ReLU())
     decoder = nn.Sequential(nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, 784), nn.Unflatten(1, (1, 28, 28)))
     return PlainVAE(encoder, decoder, 400)
 
 
 def conv() -> PlainVAE:
-    """Return the VAE of the EuroSAT protocol."""
+    """Return the VAE of the EuroSAT preset."""
     down = [layer for i in (3, 32, 32, 32) for layer in (nn.Conv2d(i, 32, 4, stride=2, padding=1), nn.SiLU())]
     up = [layer for o in (32, 32, 32, 3) for layer in (nn.ReLU(), nn.ConvTranspose2d(32, o, 4, stride=2, padding=1))]
     dense = nn.Flatten(), nn.Linear(512, 256), nn.SiLU(), nn.Linear(256, 256), nn.SiLU()
@@ -47,7 +47,7 @@ def conv() -> PlainVAE:
 
 
 def plain_epoch(make: Callable[[], PlainVAE], images: Tensor) -> None:
-    """Train for an epoch as is usual: a shuffling DataLoader, default Adam with AMSGrad, eager mode."""
+    """Train for an epoch as most code does: a shuffling DataLoader, default Adam with AMSGrad, eager mode."""
     model = make()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, amsgrad=True)
     for (x,) in DataLoader(TensorDataset(images), batch_size=BATCH, shuffle=True):
@@ -74,7 +74,7 @@ def product(inputs: int, outputs: int, first: bool = False) -> Work:
 
 
 def convolution(inputs: int, outputs: int, side: int, transposed: bool = False, first: bool = False) -> Work:
-    """Return the same for a convolution with stride 2 on maps of `side` pixels, in the faster memory order."""
+    """Return the work of a step of a convolution with stride 2 on maps of `side` pixels, in channels-last memory."""
     order = torch.channels_last
     x = torch.randn(BATCH, inputs, side, side).to(memory_format=order)
     w = torch.randn(*((inputs, outputs) if transposed else (outputs, inputs)), 4, 4).to(memory_format=order)

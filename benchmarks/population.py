@@ -30,7 +30,7 @@ def compare(dataset: str, limit: int | None, runs: int, device: torch.device, re
         for trainer in alone:
             trainer.train_epoch(epoch)
 
-    # Both return the losses as numbers, which waits for a GPU.
+    # Both return the losses as numbers, so both wait for a GPU.
     epochs = iter(range(1, 1000))
     ways = {
         "one after another": lambda: one_after_another(next(epochs)),

@@ -54,7 +54,7 @@ def overhead(runs: int) -> None:
     print(f"overhead: {(seconds - compute_seconds * (runs - 1) / runs) / (runs - 1):.3f} s a run")
     for fraction in (0.1, 0.5, 0.95):
         print(f"driver after {fraction:.0%}: {next(size for done, size in memory if done >= fraction * runs):.1f} MB")
-    print(f"roofline: nothing but training and metrics would be 0 s a run; {machine()}")
+    print(f"roofline: without overhead, 0 s a run; {machine()}")
 
 
 def resident(pid: int) -> float:
@@ -69,7 +69,7 @@ def resident(pid: int) -> float:
 def pairs(repetitions: int, epochs: int) -> None:
     """Print the ratio of wall times of two runs with ``--jobs 2`` and of one alone, each from command to end."""
     run = ["grid", "--dataset", "mnist", "--fid-features", "classifier", "--epochs", str(epochs), "--dims", "16"]
-    ways = {"one": ["--seeds", "0", "--threads", "1"], "two": ["--seeds", "0-1", "--jobs", "2"]}
+    ways = {"single": ["--seeds", "0", "--threads", "1"], "pair": ["--seeds", "0-1", "--jobs", "2"]}
     ratios = []
     with tempfile.TemporaryDirectory() as root:
         # The classifier behind the distances is trained once per machine, so before the measurement.
@@ -77,9 +77,9 @@ def pairs(repetitions: int, epochs: int) -> None:
         for number in range(repetitions):
             seconds = []
             for name, options in ways.items():
-                begin = time.monotonic()
+                start = time.monotonic()
                 aldvae(*run, *options, "--results-dir", Path(root) / f"{name}{number}").wait()
-                seconds.append(time.monotonic() - begin)
+                seconds.append(time.monotonic() - start)
             ratios.append(seconds[1] / seconds[0])
             print(f"one run {seconds[0]:.1f} s, two at a time {seconds[1]:.1f} s: {ratios[-1]:.2f} times", flush=True)
     print(f"roofline: two cores could do both in 1.00 times one run's time; {machine()}")
@@ -87,14 +87,14 @@ def pairs(repetitions: int, epochs: int) -> None:
 
 
 def main() -> None:
-    """Run one of the two benchmarks."""
+    """Run the benchmark that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["overhead", "pairs"])
+    parser.add_argument("benchmark", choices=["overhead", "pairs"])
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=6)
     arguments = parser.parse_args()
-    if arguments.what == "overhead":
+    if arguments.benchmark == "overhead":
         overhead(arguments.runs)
     else:
         pairs(arguments.repetitions, arguments.epochs)

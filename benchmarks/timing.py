@@ -16,9 +16,9 @@ def medians(ways: Mapping[str, Callable[[], object]], repetitions: int) -> dict[
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repetitions):
         for name, call in ways.items():
-            begin = time.perf_counter()
+            start = time.perf_counter()
             call()
-            seconds[name].append(time.perf_counter() - begin)
+            seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(measured) for name, measured in seconds.items()}
 
 

@@ -1,4 +1,4 @@
-"""Shared fixtures: real data or a reason to skip, a separate cache, the command line in a process."""
+"""Shared fixtures and helpers: real data (or a skip), a cache for the session, `aldvae` as a process."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def sweep(
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache for this session, so that no test reads or changes the user's."""
+    """Use a cache of this session, so that no test reads or changes the user's; yield its folder."""
     directory = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALDVAE_CACHE_DIR", str(directory))
@@ -71,16 +71,16 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def digits(limit: int | None = None) -> Dataset:
-    """Return the embedded digits, split as in their protocol."""
+    """Return the digits of scikit-learn, split as in their preset."""
     return load_dataset("digits", validation=PRESETS["digits"].validation, limit=limit, cache_dir=Path())
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder of the real datasets; without it the test is skipped, or fails where they are required (CI)."""
-    named = os.environ.get("ALDVAE_DATA_DIR")
-    if named and Path(named).is_dir():
-        return Path(named)
+    """Return the folder of the real datasets; without one, skip the test, or fail it if CI requires the data."""
+    folder = os.environ.get("ALDVAE_DATA_DIR")
+    if folder and Path(folder).is_dir():
+        return Path(folder)
     reason = "ALDVAE_DATA_DIR names no folder with the real datasets"
     if os.environ.get("ALDVAE_REQUIRE_DATA"):
         pytest.fail(reason)
@@ -94,7 +94,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 @contextmanager
 def served(directory: Path) -> Iterator[str]:
-    """Serve the files in `directory` on localhost; yields the address."""
+    """Serve the files in `directory` on localhost; yield the address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=directory))
     Thread(target=server.serve_forever, daemon=True).start()
     try:

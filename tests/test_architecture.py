@@ -1,4 +1,4 @@
-"""The page docs/architecture.md says which folders there are and what they import; the code does what it says."""
+"""docs/architecture.md lists the folders of the package and what they import; the code must agree with it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
-# Beside the folders: the public names, `python -m aldvae`, and the sign that the package is typed.
-BESIDE = {"__init__.py", "__main__.py", "py.typed"}
+# Files beside the folders: the public names, `python -m aldvae`, and the marker of a typed package.
+OTHER_FILES = {"__init__.py", "__main__.py", "py.typed"}
 MOST_FOLDERS = 12
 
 
@@ -23,48 +23,48 @@ class Folder(NamedTuple):
     imports: set[str]
 
 
-def stated() -> list[Folder]:
-    """The folders of the page, from the top down."""
+def listed_folders() -> list[Folder]:
+    """Return the folders that the page lists, from the top down."""
     table = PAGE.split("<!-- folders -->")[1].split("<!-- /folders -->")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
     return [Folder(name.strip("`/"), set(re.findall(r"`(\w+)`", targets))) for name, _, targets in rows]
 
 
-FOLDERS = stated()
+FOLDERS = listed_folders()
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the package by its dotted name."""
+    """Return the path of every module of the package by its dotted name."""
     paths = sorted((ROOT / "aldvae").rglob("*.py"))
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
 
 
 def folder_of(module: str) -> str:
-    """The folder of a module; for `aldvae` and `aldvae.__main__`, their own names."""
+    """Return the folder of a module; for `aldvae` and `aldvae.__main__`, their own names."""
     return (*module.split("."), module)[1]
 
 
-def imported(path: Path, known: dict[str, Path]) -> Iterator[str]:
-    """The modules of aldvae that a file imports, anywhere in it, also for its types alone."""
+def imported(path: Path, paths: dict[str, Path]) -> Iterator[str]:
+    """Yield every module that a file imports, also inside functions and for types alone."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            inside = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from (name if name in known else str(node.module) for name in inside)
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in paths else str(node.module) for name in names)
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 
 
 def imports() -> dict[str, set[str]]:
-    """What each module imports of the package, but for `aldvae` itself, which holds the version."""
-    known = modules()
+    """Return the modules of the package that each module imports, except `aldvae` itself, which holds the version."""
+    paths = modules()
     return {
-        module: {name for name in imported(path, known) if name.startswith("aldvae.")} for module, path in known.items()
+        module: {name for name in imported(path, paths) if name.startswith("aldvae.")} for module, path in paths.items()
     }
 
 
 def arrows() -> dict[tuple[str, str], set[str]]:
-    """The imports that there are from folder to folder, each with its places."""
+    """Return the imports between folders: (importing folder, imported folder) -> the modules concerned."""
     found: dict[tuple[str, str], set[str]] = {}
     for module, targets in imports().items():
         for target in targets:
@@ -75,16 +75,16 @@ def arrows() -> dict[tuple[str, str], set[str]]:
 
 
 def test_every_module_lies_in_a_folder_of_the_page() -> None:
-    there = {path.name for path in (ROOT / "aldvae").iterdir() if path.name != "__pycache__"}
-    assert there - BESIDE == {folder.name for folder in FOLDERS}
+    actual = {path.name for path in (ROOT / "aldvae").iterdir() if path.name != "__pycache__"}
+    assert actual - OTHER_FILES == {folder.name for folder in FOLDERS}
     assert len(FOLDERS) <= MOST_FOLDERS
 
 
 def test_the_folders_import_what_the_page_says_and_nothing_else() -> None:
-    told = {(folder.name, target) for folder in FOLDERS for target in folder.imports}
-    there = arrows()
-    assert told - set(there) == set(), "stated, but there is no such import"
-    assert {arrow: there[arrow] for arrow in set(there) - told} == {}, "imports that the page does not state"
+    listed = {(folder.name, target) for folder in FOLDERS for target in folder.imports}
+    actual = arrows()
+    assert listed - set(actual) == set(), "the page lists imports that do not exist"
+    assert {arrow: actual[arrow] for arrow in set(actual) - listed} == {}, "the page does not list these imports"
 
 
 def test_arrows_point_down() -> None:
@@ -109,13 +109,13 @@ def test_no_files_import_each_other() -> None:
         ("reporting", {"analysis", "runs", "config", "compression", "metrics", "utils"}),
     ],
 )
-def test_what_must_stay_apart_does(folder: str, allowed: set[str]) -> None:
-    """Beyond what the page says: these boundaries are the design, and must not be moved by editing the page."""
+def test_a_folder_imports_at_most_what_the_design_allows(folder: str, allowed: set[str]) -> None:
+    """These limits are part of the design: editing the page must not move them."""
     assert {target for source, target in arrows() if source == folder} <= allowed
 
 
-def test_what_the_page_names_is_there() -> None:
+def test_every_name_on_the_page_exists() -> None:
     source = "\n".join(path.read_text() for path in modules().values())
     for name in set(re.findall(r"`(?:\w+\.)*(\w+)`", PAGE.split("## The life")[1])):
-        there = re.search(rf"\b(class|def) {name}\b", source) or name in {folder.name for folder in FOLDERS}
-        assert there, name
+        exists = re.search(rf"\b(class|def) {name}\b", source) or name in {folder.name for folder in FOLDERS}
+        assert exists, name

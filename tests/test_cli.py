@@ -19,17 +19,17 @@ from tests.conftest import Cli, Result, resolve
 TINY = ("--limit=200", "--epochs=4", "--patience=2", "--fid-samples=50", "--silhouette-samples=50", "--hidden-dim=16")
 
 
-def assert_refused(result: Result, named: str, directory: Path) -> None:
-    """Exit code 2, one line that names the option, and nothing written."""
+def assert_refused(result: Result, message: str, directory: Path) -> None:
+    """Assert exit code 2, one line on stderr that contains `message`, and no file in `directory`."""
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("aldvae: ")
-    assert named in line
+    assert message in line
     assert result.stdout == ""
     assert list(directory.iterdir()) == []
 
 
-def test_finds_a_size_and_says_where_everything_lies(cli: Cli, tmp_path: Path) -> None:
+def test_finds_a_size_and_prints_the_paths_of_its_files(cli: Cli, tmp_path: Path) -> None:
     result = cli("adaptive", *TINY)
     assert result.returncode == 0, result.stderr
     assert "did not stop within 4 epochs; 27 was reached" in result.stdout
@@ -44,17 +44,17 @@ def test_finds_a_size_and_says_where_everything_lies(cli: Cli, tmp_path: Path) -
     assert "finished before" in again.stderr
 
 
-def test_says_the_size_found(cli: Cli) -> None:
+def test_prints_the_size_found(cli: Cli) -> None:
     always = [f"--threshold-{metric}=-inf" for metric in ("recon-loss", "silhouette", "fid-recon", "fid-gen")]
     found = cli("adaptive", *TINY, "--window=3", *always)
     assert "Latent size 27, found at epoch 4 of 4" in found.stdout
     assert "epoch 4: size 27 is final" in found.stderr
-    would = cli("adaptive", *TINY, "--window=3", *always, "--no-stop")
-    assert "Would have stopped at latent size 27" in would.stdout
+    without_stop = cli("adaptive", *TINY, "--window=3", *always, "--no-stop")
+    assert "Would have stopped at latent size 27" in without_stop.stdout
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("arguments", "message"),
     [
         (["--dataset=mnits"], "--dataset mnits is not known; did you mean mnist?"),
         (["--rule=papre"], "--rule papre is not known; did you mean paper?"),
@@ -75,15 +75,17 @@ def test_says_the_size_found(cli: Cli) -> None:
         (["--fid-features=inception", "--inception-weights=nowhere.pth"], "--inception-weights nowhere.pth"),
     ],
 )
-def test_bad_input_is_one_line_and_writes_nothing(cli: Cli, tmp_path: Path, arguments: list[str], named: str) -> None:
-    assert_refused(cli("adaptive", *arguments), named, tmp_path)
+def test_invalid_input_prints_one_line_and_writes_nothing(
+    cli: Cli, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    assert_refused(cli("adaptive", *arguments), message, tmp_path)
 
 
-def test_an_unwritable_results_directory_is_one_line(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "taken").touch()
-    result = cli("adaptive", *TINY, "--results-dir=taken", "--fid-features=none")
+def test_an_unwritable_results_directory_prints_one_line(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = cli("adaptive", *TINY, "--results-dir=file", "--fid-features=none")
     assert result.returncode == 2
-    assert result.stderr.splitlines()[-1].startswith("aldvae: --results-dir taken")
+    assert result.stderr.splitlines()[-1].startswith("aldvae: --results-dir file")
     assert "Traceback" not in result.stderr
 
 
@@ -94,7 +96,7 @@ def test_a_run_that_diverges_names_the_epoch(cli: Cli) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_the_authors_protocol_is_one_option_and_others_win(cli: Cli, tmp_path: Path) -> None:
+def test_explicit_options_override_the_authors_protocol(cli: Cli, tmp_path: Path) -> None:
     result = cli("adaptive", *TINY, "--protocol=authors", "--select=random", "--shuffle")
     assert "rule authors" in result.stdout, result.stderr
     (stored,) = tmp_path.glob("runs/*/config.json")
@@ -108,7 +110,7 @@ def test_the_authors_protocol_is_one_option_and_others_win(cli: Cli, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("command", "declared", "without"),
+    ("command", "classes", "excluded"),
     [
         ("adaptive", (RunConfig, Execution), ()),
         ("grid", (RunConfig, Execution, Schedule), ("init_dim", "seed", *COMPRESSION_SETTINGS)),
@@ -117,16 +119,16 @@ def test_the_authors_protocol_is_one_option_and_others_win(cli: Cli, tmp_path: P
         ("run", (Execution, Schedule), ()),
     ],
 )
-def test_help_names_every_option(cli: Cli, command: str, declared: tuple[type, ...], without: tuple[str, ...]) -> None:
+def test_help_names_every_option(cli: Cli, command: str, classes: tuple[type, ...], excluded: tuple[str, ...]) -> None:
     text = cli(command, "--help").stdout
-    for setting in (setting for kind in declared for setting in option_fields(kind)):
+    for setting in (setting for cls in classes for setting in option_fields(cls)):
         shown = re.search(rf"│ {flag(setting.name)}\b(?!-)", text)
-        assert (shown is None) == (setting.name in without), setting.name
+        assert (shown is None) == (setting.name in excluded), setting.name
     assert ("--protocol" in text) == (command != "run")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("arguments", "message"),
     [
         (["grid", "--dims=1,4"], "--dims must be 2 or more, not 1"),
         (["grid", "--dims=four"], "--dims takes a list such as 4,8,12"),
@@ -144,13 +146,13 @@ def test_help_names_every_option(cli: Cli, command: str, declared: tuple[type, .
         (["report", "nowhere"], "--results-dir nowhere is not there"),
     ],
 )
-def test_bad_input_to_sweeps_is_one_line_and_writes_nothing(
-    cli: Cli, tmp_path: Path, arguments: list[str], named: str
+def test_invalid_input_to_sweeps_prints_one_line_and_writes_nothing(
+    cli: Cli, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    assert_refused(cli(*arguments), named, tmp_path)
+    assert_refused(cli(*arguments), message, tmp_path)
 
 
-def test_data_lists_verifies_and_draws(cli: Cli, tmp_path: Path) -> None:
+def test_the_data_command_lists_verifies_and_draws(cli: Cli, tmp_path: Path) -> None:
     listed = cli("data", "--data-dir=nowhere").stdout.splitlines()
     assert [line.split()[0] for line in listed] == ["dataset", *SOURCES]
     assert "missing; nowhere does not exist" in listed[2]
@@ -167,6 +169,6 @@ def test_version_and_bare_call(cli: Cli) -> None:
     assert "adaptive" in cli().stdout
 
 
-def test_help_and_bad_input_do_not_wait_for_torch() -> None:
+def test_the_command_line_imports_neither_torch_nor_numpy() -> None:
     code = "import sys, aldvae.cli; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

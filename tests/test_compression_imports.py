@@ -1,4 +1,4 @@
-"""`aldvae.compression` works in somebody else's loop: it loads torch and numpy, and none of our other dependencies."""
+"""`aldvae.compression` must be usable in any training loop: of our dependencies it loads torch and numpy alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# What these distributions are imported as.
+# Distributions whose module has another name.
 IMPORTED_AS = {"pillow": "PIL", "pytorch-fid": "pytorch_fid", "scikit-learn": "sklearn"}
 SCRIPT = """
 import importlib, json, pkgutil, sys
@@ -23,8 +23,8 @@ print(json.dumps([sorted(before), sorted(sys.modules)]))
 
 
 def test_compression_loads_torch_and_numpy_alone() -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, cwd=ROOT)
-    before, after = map(set, json.loads(done.stdout))
+    completed = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, cwd=ROOT)
+    before, after = map(set, json.loads(completed.stdout))
     assert "aldvae.compression.rules.robust" in after
     assert "aldvae.compression.surgery" in after
     ours = {module for module in after if module.startswith("aldvae.")}

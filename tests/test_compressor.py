@@ -49,12 +49,12 @@ def test_names_removed_neurons_by_their_first_position() -> None:
     model = Small(10)
     compressor, _ = compressor_of(model, select="kl", rule=PaperRule(step=2, patience=1))
     weights = model.mu.weight.detach().clone()
-    gone: list[int] = []
+    removed: list[int] = []
     for epoch in range(1, 4):
-        # The information of a neuron is its first position, counted from the end.
+        # The lower its first position, the higher the KL divergence of a neuron.
         step = step_all(compressor, -epoch, kl=[float(-n) for n in compressor.neurons])
-        gone += step.neurons
-    assert sorted(gone) == [4, 5, 6, 7, 8, 9]
+        removed += step.neurons
+    assert sorted(removed) == [4, 5, 6, 7, 8, 9]
     assert compressor.neurons == [0, 1, 2, 3]
     assert torch.equal(model.mu.weight, weights[:4])
 
@@ -69,7 +69,7 @@ def test_stops_for_good_where_the_rule_says() -> None:
     assert model.mu.out_features == 20
 
 
-def test_without_stop_it_goes_down_to_the_smallest_size_and_records_the_stop() -> None:
+def test_without_stop_it_shrinks_to_the_smallest_size_and_records_the_stop() -> None:
     model = Small()
     compressor, _ = compressor_of(model, rule=PaperRule(window=5, slow_window=50), stop=False)
     for epoch in range(1, 31):
@@ -111,7 +111,7 @@ def parameters(*layers: nn.Module) -> list[nn.Parameter]:
     return [parameter for layer in layers for parameter in layer.parameters()]
 
 
-def test_frozen_layers_are_trained_until_the_first_removal_alone() -> None:
+def test_frozen_layers_are_trained_only_until_the_first_removal() -> None:
     model, x = Small(), torch.randn(8, 4)
     free = nn.Linear(4, 4)
     groups: list[dict[str, Any]] = [{"params": model.parameters()}, {"params": free.parameters(), "lr": 0.1}]
@@ -134,8 +134,8 @@ def test_frozen_layers_are_trained_until_the_first_removal_alone() -> None:
             step_all(compressor, -epoch)
         assert model.reader.in_features == size
         assert moved() == [False] * 6 + [True] * 2
-        held = [id(p) for group in optimizer.param_groups for p in group["params"]]
-        assert held == [id(p) for p in free.parameters()]
+        in_optimizer = [id(p) for group in optimizer.param_groups for p in group["params"]]
+        assert in_optimizer == [id(p) for p in free.parameters()]
         assert set(optimizer.state) == set(free.parameters())
         assert not any(p.requires_grad or p.grad is not None for p in parameters(model))
 
@@ -153,7 +153,7 @@ def test_frozen_layers_stay_frozen_when_resumed() -> None:
         assert len(optimizer2.param_groups[0]["params"]) == (0 if removals else 6)
 
 
-def test_errors_say_what_is_missing() -> None:
+def test_errors_name_what_is_missing() -> None:
     compressor, _ = compressor_of(Small())
     with pytest.raises(KeyError, match="fid_gen"):
         compressor.step(recon_loss=1.0, silhouette=0.1, fid_recon=1.0)

@@ -20,7 +20,7 @@ from aldvae.utils.errors import ConfigError
 from tests.conftest import resolve, sweep
 
 
-def test_what_is_not_given_comes_from_the_protocol() -> None:
+def test_defaults_come_from_the_preset_of_the_dataset() -> None:
     settings = resolve("adaptive", "mnist").settings
     paper = {"init_dim": 100, "epochs": 200, "hidden_dim": 400, "batch_size": 64, "fid_features": "inception"}
     paper |= {"rule": "paper", "select": "random", "patience": 5, "window": 20, "slow_window": 10, "step": 5}
@@ -92,17 +92,17 @@ def test_the_authors_protocol_sets_every_difference() -> None:
         resolve("adaptive", "mnist", protocol="author")
 
 
-def test_what_is_given_wins_over_the_protocol() -> None:
-    given: dict[str, Any] = {"posterior": "gaussian", "shuffle": True, "fid_samples": 500, "rule": "paper"}
-    config = resolve("adaptive", "mnist", protocol="authors", **given)
-    assert {name: config.settings[name] for name in given} == given
+def test_explicit_settings_override_the_protocol() -> None:
+    overrides: dict[str, Any] = {"posterior": "gaussian", "shuffle": True, "fid_samples": 500, "rule": "paper"}
+    config = resolve("adaptive", "mnist", protocol="authors", **overrides)
+    assert {name: config.settings[name] for name in overrides} == overrides
     assert config.make_rule() == PaperRule()
     assert config.settings["select"] == "last"
     by_slope = resolve("adaptive", "mnist", protocol="authors", slow_down="slope")
     assert by_slope.make_rule() == AuthorsRule(slow_down="slope")
 
 
-def test_of_the_authors_protocol_a_fixed_size_takes_what_is_not_compression() -> None:
+def test_a_fixed_size_gets_all_of_the_authors_protocol_but_compression() -> None:
     config = resolve("fixed", "mnist", init_dim=8, protocol="authors")
     changed: dict[str, Any] = {"posterior": "softmax", "shuffle": False, "fid_samples": 100, "silhouette_samples": 1000}
     assert config == resolve("fixed", "mnist", init_dim=8, silhouette_groups="classes", **changed)
@@ -123,12 +123,12 @@ def test_of_the_authors_protocol_a_fixed_size_takes_what_is_not_compression() ->
         ("threshold_fid_gen", 0.5),
     ],
 )
-def test_an_option_that_means_nothing_to_the_robust_rule_is_refused(option: str, value: Any) -> None:
+def test_an_option_without_effect_with_the_robust_rule_is_refused(option: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"^{flag(option, negative=value is False)} has no effect with --rule robust"):
         resolve("adaptive", "digits", rule="robust", **{option: value})
 
 
-def test_the_robust_rule_comes_with_settings_of_its_own() -> None:
+def test_the_robust_rule_has_its_own_defaults() -> None:
     config = resolve("adaptive", "digits", rule="robust", beta=0.5, min_dim=3)
     assert (config.settings["select"], config.make_rule()) == ("kl", RobustRule(beta=0.5, min_dim=3, epochs=200))
     with pytest.raises(ConfigError, match="--select must be kl with --rule robust, not random"):
@@ -138,22 +138,22 @@ def test_the_robust_rule_comes_with_settings_of_its_own() -> None:
     assert {name: both[name] for name in merged} == merged
 
 
-def named_settings(command: str) -> dict[str, Any]:
-    """Return the settings that a command of `aldvae adaptive` names."""
+def parse_settings(command: str) -> dict[str, Any]:
+    """Return the settings in a command line of `aldvae adaptive`."""
     hints = {name: hint for section in SECTIONS for name, hint in get_type_hints(section).items()}
-    words, named = iter(command.split()[2:]), dict[str, Any]()
+    words, parsed = iter(command.split()[2:]), dict[str, Any]()
     for word in words:
         name = word.removeprefix("--").replace("-", "_")
         if name in hints and hints[name] is not bool:
             kind = next(k for k in (int, float, str) if k in (hints[name], *get_args(hints[name])))
-            named[name] = kind(next(words))
+            parsed[name] = kind(next(words))
         else:
-            named[name.removeprefix("no_")] = not name.startswith("no_")
-    return named
+            parsed[name.removeprefix("no_")] = not name.startswith("no_")
+    return parsed
 
 
 @pytest.mark.parametrize(
-    "given",
+    "overrides",
     [
         {"dataset": "mnist"},
         {"dataset": "digits", "rule": "robust"},
@@ -163,22 +163,22 @@ def named_settings(command: str) -> dict[str, Any]:
         {"dataset": "eurosat", "stop": False, "shuffle": False, "select": "kl"},
     ],
 )
-def test_the_command_is_read_back_as_the_same_run(given: dict[str, Any]) -> None:
-    config = resolve("adaptive", **given)
-    assert resolve("adaptive", **{"dataset": "digits", **named_settings(config.command)}) == config
+def test_the_command_of_a_run_resolves_to_the_same_run(overrides: dict[str, Any]) -> None:
+    config = resolve("adaptive", **overrides)
+    assert resolve("adaptive", **{"dataset": "digits", **parse_settings(config.command)}) == config
 
 
-def test_the_rule_of_ones_own_data_is_always_said(tmp_path: Path) -> None:
+def test_the_command_always_names_the_rule_for_own_data(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(200, 6)))
     for rule in ("paper", "robust"):
         config = resolve("adaptive", str(tmp_path / "x.npy"), clusters=3, rule=rule)
         assert f"--rule {rule}" in config.command
-    np.save(tmp_path / "one.npy", np.random.default_rng(0).normal(size=(200, 1)))
+    np.save(tmp_path / "column.npy", np.random.default_rng(0).normal(size=(200, 1)))
     with pytest.raises(ConfigError, match="--dims is needed"):
-        sweep("grid", str(tmp_path / "one.npy"), clusters=3)
+        sweep("grid", str(tmp_path / "column.npy"), clusters=3)
 
 
-def test_the_command_makes_the_same_run() -> None:
+def test_the_command_names_the_explicit_settings() -> None:
     config = resolve("adaptive", "digits", stop=False, limit=100, threshold_recon_loss=-0.5, lr=0.01)
     words = config.command.split()
     assert words[:2] == ["aldvae", "adaptive"]
@@ -197,7 +197,7 @@ def test_explicit_options_are_checked_before_they_are_merged() -> None:
     assert Overrides({"beta": 2, "epochs": 3}, "authors").without("beta") == Overrides({"epochs": 3}, "authors")
 
 
-def test_a_configuration_is_stored_flat_and_refuses_what_it_does_not_know() -> None:
+def test_a_configuration_is_stored_flat_and_refuses_unknown_settings() -> None:
     stored = resolve("fixed", "digits", init_dim=4).to_json()
     names = [setting.name for setting in option_fields(*SECTIONS)]
     assert list(stored) == ["kind", "source", *names]
@@ -256,17 +256,17 @@ def test_a_configuration_is_stored_flat_and_refuses_what_it_does_not_know() -> N
         ({"threshold_silhouette": float("nan")}, "--threshold-silhouette must be a number"),
     ],
 )
-def test_what_makes_no_sense_names_the_option(changes: dict[str, Any], message: str) -> None:
+def test_an_invalid_setting_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve("adaptive", changes.pop("dataset", "digits"), **changes)
 
 
-def test_threads_must_make_sense() -> None:
+def test_an_invalid_number_of_threads_is_refused() -> None:
     with pytest.raises(ConfigError, match="--threads must be 1 to 1024"):
         Execution(threads=0)
 
 
-def test_warns_of_what_is_probably_not_meant() -> None:
+def test_warns_of_probable_mistakes() -> None:
     assert "cannot stop" in resolve("adaptive", "digits", epochs=10).warnings()[0]
     assert (
         "without FID, on recon_loss and silhouette" in resolve("adaptive", "digits", fid_features="none").warnings()[0]

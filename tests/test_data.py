@@ -24,7 +24,7 @@ def load_named(name: str, data_dir: Path, limit: int | None = None) -> Dataset:
     return load_dataset(name, validation=0.1, limit=limit, data_dir=data_dir, cache_dir=data_dir / "no cache needed")
 
 
-def test_every_dataset_has_a_protocol() -> None:
+def test_every_dataset_has_a_preset() -> None:
     assert set(SOURCES) == set(PRESETS)
 
 
@@ -39,7 +39,7 @@ def test_digits_are_split_the_same_each_time() -> None:
     assert data.fingerprint == digits().fingerprint
 
 
-def test_a_limit_gives_the_same_part_each_time() -> None:
+def test_a_limit_gives_the_same_subset_each_time() -> None:
     small, same, large = (digits(n) for n in (100, 100, 300))
     assert (len(small.train), len(small.validation)) == (70, 30)
     assert small.fingerprint == same.fingerprint != large.fingerprint
@@ -56,18 +56,18 @@ def test_a_limit_too_small_or_too_large_is_refused(limit: int, problem: str) -> 
 
 
 @pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashionmnist", "FashionMNIST")])
-def test_real_data_is_torchvisions(data_dir: Path, name: str, folder: str) -> None:
+def test_real_data_equal_those_of_torchvision(data_dir: Path, name: str, folder: str) -> None:
     data = load_named(name, data_dir)
-    theirs = getattr(datasets, folder)(data_dir, train=True)
+    expected = getattr(datasets, folder)(data_dir, train=True)
     assert (len(data.train), len(data.validation), data.shape) == (54_000, 6_000, (1, 28, 28))
     images = torch.cat([data.train.x, data.validation.x])
-    assert int(images.long().sum()) == int(theirs.data.long().sum())
+    assert int(images.long().sum()) == int(expected.data.long().sum())
     assert data.train.labels is not None
     assert data.validation.labels is not None
     labels = torch.cat([data.train.labels, data.validation.labels])
-    assert torch.equal(labels.bincount(), theirs.targets.bincount())
-    first = (theirs.data == data.train.x[0]).flatten(1).all(1).nonzero()[0].item()
-    assert theirs.targets[first] == data.train.labels[0]
+    assert torch.equal(labels.bincount(), expected.targets.bincount())
+    first = (expected.data == data.train.x[0]).flatten(1).all(1).nonzero()[0].item()
+    assert expected.targets[first] == data.train.labels[0]
 
 
 def test_missing_data_names_the_folder_it_was_expected_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_a_truncated_jpeg_and_a_missing_one_are_named(data_dir: Path, tmp_path: 
         eurosat.load(tmp_path, tmp_path)
 
 
-def test_a_sheet_is_missing(data_dir: Path, tmp_path: Path) -> None:
+def test_a_missing_sheet_is_named(data_dir: Path, tmp_path: Path) -> None:
     sheets = shutil.copytree(data_dir / "Sprites", tmp_path / "Sprites")
     (sheets / "hair" / "3.png").unlink()
     with pytest.raises(ConfigError, match=r"hair/3\.png is missing"):

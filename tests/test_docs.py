@@ -19,7 +19,7 @@ from aldvae.cli.commands import app
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_example_compresses_somebody_elses_vae(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_compresses_a_users_vae(capsys: pytest.CaptureFixture[str]) -> None:
     example = runpy.run_path(str(ROOT / "docs" / "examples" / "conv_beta_vae.py"))
     compressor = example["main"](epochs=10)
     assert capsys.readouterr().out.startswith("epoch 5: size 27;")
@@ -49,11 +49,11 @@ def test_the_robust_rules_example_runs() -> None:
         return float(recon), 0.5 * (mu.square() + log_var.exp() - 1 - log_var).mean(0)
 
     beta = 1.0
-    names: dict[str, Any] = {"aldvae": aldvae, "vae": vae, "beta": beta, "epochs": 30}
-    names |= {"optimizer": torch.optim.Adam(vae.parameters(), 5e-3), "train_one_epoch": train_one_epoch}
-    exec(block, names | {"validate": validate}, names)
-    assert names["compressor"].epoch == 30
-    assert 4 < names["compressor"].latent_dim < 32
+    namespace: dict[str, Any] = {"aldvae": aldvae, "vae": vae, "beta": beta, "epochs": 30}
+    namespace |= {"optimizer": torch.optim.Adam(vae.parameters(), 5e-3), "train_one_epoch": train_one_epoch}
+    exec(block, namespace | {"validate": validate}, namespace)
+    assert namespace["compressor"].epoch == 30
+    assert 4 < namespace["compressor"].latent_dim < 32
 
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -61,8 +61,8 @@ COMMANDS = sorted({line for page in PAGES for line in re.findall(r"^ {4}aldvae (
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_the_commands_of_the_pages_are_understood(line: str) -> None:
-    """Names and types of all options are right; nothing is run."""
+def test_the_commands_in_the_pages_are_valid(line: str) -> None:
+    """Check the names and types of all options without running the command."""
     command: Any = typer.main.get_command(app)
     words = shlex.split(line, comments=True)
     while hasattr(command, "commands"):
@@ -74,7 +74,7 @@ def test_the_commands_of_the_pages_are_understood(line: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_within_the_project_lead_somewhere(page: Path) -> None:
+def test_links_within_the_project_have_a_target(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
         name, _, anchor = target.partition("#")
         file = page.parent / name if name else page

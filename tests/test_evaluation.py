@@ -117,7 +117,7 @@ def test_reference_statistics_are_cached_and_a_damaged_file_is_rebuilt(tmp_path:
     assert len(calls) == 3
 
 
-def test_active_units_count_what_varies_over_images() -> None:
+def test_active_units_are_the_dimensions_whose_mean_varies_over_images() -> None:
     mu = torch.zeros(100, 3)
     mu[:, 0] = torch.linspace(-1, 1, 100)
     mu[:, 1] = 0.05 * torch.linspace(-1, 1, 100)

@@ -34,6 +34,7 @@ def contents(results_dir: Path) -> dict[str, bytes]:
 
 
 def until_ended(executor: LocalExecutor, react: Any = None) -> list[Event]:
+    """Return the events until a run ends; call `react` with each."""
     events: list[Event] = []
     deadline = time.monotonic() + 60
     while not any(isinstance(event, Ended) for event in events):
@@ -47,14 +48,14 @@ def until_ended(executor: LocalExecutor, react: Any = None) -> list[Event]:
 
 @pytest.fixture(scope="module")
 def lone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What lone runs leave."""
+    """Return the results directory of two runs that were executed alone."""
     results_dir = tmp_path_factory.mktemp("lone")
     for job in sweep("seeds", "digits", seeds=[0, 1], **TINY):
         run(job.config, Execution(results_dir=results_dir, threads=1))
     return results_dir
 
 
-def test_a_process_does_one_job_after_another_as_lone_runs_do(lone: Path, tmp_path: Path) -> None:
+def test_a_worker_executes_one_job_after_another_like_lone_runs(lone: Path, tmp_path: Path) -> None:
     executor = LocalExecutor(1, Execution(results_dir=tmp_path, threads=1))
     workers = set()
     try:
@@ -70,7 +71,7 @@ def test_a_process_does_one_job_after_another_as_lone_runs_do(lone: Path, tmp_pa
     assert contents(tmp_path) == contents(lone)
 
 
-def test_a_killed_worker_is_told_and_its_run_goes_on(lone: Path, tmp_path: Path) -> None:
+def test_a_killed_worker_is_reported_and_its_run_resumes(lone: Path, tmp_path: Path) -> None:
     job = sweep("seeds", "digits", seeds=[0], **TINY)[0]
     executor = LocalExecutor(1, Execution(results_dir=tmp_path, threads=1))
 
@@ -93,7 +94,7 @@ def test_a_killed_worker_is_told_and_its_run_goes_on(lone: Path, tmp_path: Path)
     assert {k: v for k, v in contents(lone).items() if k.startswith(name)} == contents(tmp_path)
 
 
-def test_a_run_that_raises_is_told_without_the_machines_paths(tmp_path: Path) -> None:
+def test_an_error_of_a_run_is_reported_without_paths_of_the_machine(tmp_path: Path) -> None:
     job = sweep("seeds", "digits", seeds=[0], **TINY)[0]
     (tmp_path / job.config.name).mkdir()
     (tmp_path / job.config.name / "config.json").write_text("{}")
@@ -108,8 +109,8 @@ def test_a_run_that_raises_is_told_without_the_machines_paths(tmp_path: Path) ->
     assert "config.json cannot be read" in ended.reason
     assert "ConfigError" in ended.traceback
     assert 'File "aldvae/training/loop.py"' in ended.traceback
-    for place in (str(Path.home()), sys.prefix, str(Path(__file__).parents[1])):
-        assert place + os.sep not in ended.traceback
+    for outside in (str(Path.home()), sys.prefix, str(Path(__file__).parents[1])):
+        assert outside + os.sep not in ended.traceback
 
 
 def test_paths_are_hidden_and_reasons_are_one_line() -> None:
@@ -120,7 +121,7 @@ def test_paths_are_hidden_and_reasons_are_one_line() -> None:
     assert one_line(OSError(28, "No space left on device", "metrics.csv")) == "metrics.csv: No space left on device"
 
 
-def test_gpus_are_given_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_get_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert [device_for_worker("auto", worker) for worker in range(4)] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
     assert device_for_worker("cpu", 1) == "cpu"
@@ -129,19 +130,19 @@ def test_gpus_are_given_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_directory_sync_finds_what_changed(tmp_path: Path) -> None:
-    there, here = tmp_path / "there", tmp_path / "here"
-    sync = DirectorySync(there, {"metrics.csv": b"1\n", "checkpoint.pt": b"old"})
+    remote, local = tmp_path / "remote", tmp_path / "local"
+    sync = DirectorySync(remote, {"metrics.csv": b"1\n", "checkpoint.pt": b"old"})
     assert sync.changes() == {}
-    (there / ".lock").touch()
-    with (there / "metrics.csv").open("a") as file:
+    (remote / ".lock").touch()
+    with (remote / "metrics.csv").open("a") as file:
         file.write("2\n")
-    (there / "summary.json").write_text("{}")
-    (there / "checkpoint.pt").unlink()
+    (remote / "summary.json").write_text("{}")
+    (remote / "checkpoint.pt").unlink()
     changes = sync.changes()
     assert changes == {"metrics.csv": b"1\n2\n", "summary.json": b"{}", "checkpoint.pt": None}
-    apply_changes(here, {"checkpoint.pt": b"old"})
-    apply_changes(here, changes)
-    assert read_files(here) == read_files(there)
+    apply_changes(local, {"checkpoint.pt": b"old"})
+    apply_changes(local, changes)
+    assert read_files(local) == read_files(remote)
     assert sync.changes() == {}
 
 
@@ -150,36 +151,36 @@ def test_own_data_travel_as_one_archive(tmp_path: Path, folder: bool) -> None:
     path = tmp_path / "photos" if folder else tmp_path / "x.npy"
     if folder:
         (path / "cats").mkdir(parents=True)
-        (path / "cats" / "1.png").write_bytes(b"picture")
+        (path / "cats" / "1.png").write_bytes(b"image")
     else:
         path.write_bytes(b"numbers")
     unpacked = unpack(pack(path), tmp_path / "elsewhere")
     assert unpacked.name == path.name
-    assert (unpacked / "cats" / "1.png").read_bytes() == b"picture" if folder else unpacked.read_bytes() == b"numbers"
+    assert (unpacked / "cats" / "1.png").read_bytes() == b"image" if folder else unpacked.read_bytes() == b"numbers"
 
 
 def test_a_sweep_on_the_command_line(cli: Cli, lone: Path, tmp_path: Path) -> None:
     command = ("seeds", "--seeds=0-1", "--jobs=2", "--threads=1", "--init-dim=14", *FLAGS)
-    told = cli(*command, "--dry-run")
-    assert told.returncode == 0
-    assert "2 runs, 0 finished, 2 left" in told.stdout
-    assert "no estimate for 2" in told.stdout
-    done = cli(*command)
-    assert done.returncode == 0, done.stderr
+    preview = cli(*command, "--dry-run")
+    assert preview.returncode == 0
+    assert "2 runs, 0 finished, 2 left" in preview.stdout
+    assert "no estimate for 2" in preview.stdout
+    completed = cli(*command)
+    assert completed.returncode == 0, completed.stderr
     assert contents(tmp_path / "runs") == contents(lone)
-    assert done.stdout.count("finished") == 2
-    assert "2 of 2 done" in done.stderr
-    told = cli("seeds", "--seeds=0-3", "--jobs=2", "--init-dim=14", *FLAGS, "--dry-run")
-    assert "4 runs, 2 finished, 2 left" in told.stdout
-    assert "about 0:0" in told.stdout
+    assert completed.stdout.count("finished") == 2
+    assert "2 of 2 done" in completed.stderr
+    preview = cli("seeds", "--seeds=0-3", "--jobs=2", "--init-dim=14", *FLAGS, "--dry-run")
+    assert "4 runs, 2 finished, 2 left" in preview.stdout
+    assert "about 0:0" in preview.stdout
     again = cli(*command)
     assert again.returncode == 0
     assert "2 runs, 2 finished, 0 left" in again.stderr
 
 
-def test_a_stack_on_the_command_line_ends_as_lone_runs_do(cli: Cli, lone: Path, tmp_path: Path) -> None:
-    done = cli("seeds", "--seeds=0-1", "--threads=1", "--init-dim=14", *FLAGS, "--population=2")
-    assert done.returncode == 0, done.stderr
+def test_a_stack_on_the_command_line_ends_like_lone_runs(cli: Cli, lone: Path, tmp_path: Path) -> None:
+    completed = cli("seeds", "--seeds=0-1", "--threads=1", "--init-dim=14", *FLAGS, "--population=2")
+    assert completed.returncode == 0, completed.stderr
     for alone, stacked in zip(read_results(lone), read_results(tmp_path / "runs"), strict=True):
         assert stacked.config == alone.config
         assert stacked.summary is not None
@@ -188,10 +189,10 @@ def test_a_stack_on_the_command_line_ends_as_lone_runs_do(cli: Cli, lone: Path, 
         assert stacked.last["recon_loss"] == pytest.approx(alone.last["recon_loss"], rel=1e-3)
 
 
-def test_failed_runs_are_told_at_the_end_and_tried_again(cli: Cli, tmp_path: Path) -> None:
+def test_failed_runs_are_reported_at_the_end_and_tried_again(cli: Cli, tmp_path: Path) -> None:
     command = ("grid", "--dims=2,4", "--seeds=0", *FIXED)
-    bad = sweep("grid", "digits", sizes=[2], seeds=[0], **{k: v for k, v in TINY.items() if k in _FIXED})[0]
-    directory = tmp_path / "runs" / bad.config.name
+    job = sweep("grid", "digits", sizes=[2], seeds=[0], **{k: v for k, v in TINY.items() if k in _FIXED})[0]
+    directory = tmp_path / "runs" / job.config.name
     directory.mkdir(parents=True)
     (directory / "metrics.csv").write_text("another program's\n")
     failed = cli(*command)
@@ -208,20 +209,20 @@ def test_failed_runs_are_told_at_the_end_and_tried_again(cli: Cli, tmp_path: Pat
 _FIXED = ("limit", "epochs", "hidden_dim", "fid_samples", "silhouette_samples")
 
 
-def test_show_tells_states_for_people_and_scripts(cli: Cli, lone: Path, tmp_path: Path) -> None:
+def test_show_prints_states_for_people_and_scripts(cli: Cli, lone: Path, tmp_path: Path) -> None:
     shutil.copytree(lone, tmp_path / "all" / "deep")
     finished, failed = sorted((tmp_path / "all" / "deep").iterdir())
     (failed / "summary.json").unlink()
     (failed / FAILURE).write_text("it broke\n\nTraceback")
     with (failed / "metrics.csv").open("a") as file:
         file.write("7,9,torn")
-    told = json.loads(cli("show", "all", "--json").stdout)
-    assert [(run["run"], run["state"], run["epoch"], run["failure"]) for run in told] == [
+    runs = json.loads(cli("show", "all", "--json").stdout)
+    assert [(run["run"], run["state"], run["epoch"], run["failure"]) for run in runs] == [
         (finished.name, "finished", 6, None),
         (failed.name, "failed", 6, "it broke"),
     ]
-    assert told[0]["latent_dim"] == 4
-    assert told[0]["seconds"] > 0
+    assert runs[0]["latent_dim"] == 4
+    assert runs[0]["seconds"] > 0
     lines = cli("show", "all", "--csv").stdout.splitlines()
     assert lines[0].split(",")[:3] == ["run", "dataset", "kind"]
     assert len(lines) == 3
@@ -231,20 +232,21 @@ def test_show_tells_states_for_people_and_scripts(cli: Cli, lone: Path, tmp_path
     assert cli("show", "all", "--json", "--csv").returncode == 2
 
 
-def test_a_running_run_is_told(tmp_path: Path) -> None:
-    seen: list[str] = []
+def test_the_state_of_a_run_in_progress_is_running(tmp_path: Path) -> None:
+    states: list[str] = []
 
-    class Look(Callback):
+    class ReadState(Callback):
         def on_epoch_end(self, epoch: int, row: Row, step: Any) -> None:  # noqa: ARG002
-            seen.append(read_results(tmp_path)[0].state)
+            states.append(read_results(tmp_path)[0].state)
 
     job = sweep("seeds", "digits", seeds=[0], **{**TINY, "epochs": 2})[0]
-    run(job.config, Execution(results_dir=tmp_path), Look())
-    assert seen == ["running", "running"]
+    run(job.config, Execution(results_dir=tmp_path), ReadState())
+    assert states == ["running", "running"]
     assert read_results(tmp_path)[0].state == "finished"
 
 
-def started(command: list[str], tmp_path: Path) -> subprocess.Popen[bytes]:
+def start_sweep(command: list[str], tmp_path: Path) -> subprocess.Popen[bytes]:
+    """Start `aldvae` with the arguments `command`; return the process once a run has a checkpoint."""
     process = subprocess.Popen(
         [sys.executable, "-m", "aldvae", *command], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
@@ -255,16 +257,16 @@ def started(command: list[str], tmp_path: Path) -> subprocess.Popen[bytes]:
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_sweep_ends_in_time_and_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_ends_in_time_and_can_resume(tmp_path: Path, signal_number: signal.Signals) -> None:
     command = ["seeds", "--seeds=0", "--init-dim=14", *(f for f in FLAGS if "epochs" not in f), "--epochs=5000"]
-    process = started(command, tmp_path)
-    begin = time.monotonic()
-    process.send_signal(number)
-    _, said = process.communicate(timeout=30)
-    assert time.monotonic() - begin < 10
+    process = start_sweep(command, tmp_path)
+    start = time.monotonic()
+    process.send_signal(signal_number)
+    _, stderr = process.communicate(timeout=30)
+    assert time.monotonic() - start < 10
     assert process.returncode == 130
-    assert b"the same command resumes" in said
+    assert b"the same command resumes" in stderr
     (result,) = read_results(tmp_path / "runs")
     assert result.state == "unfinished"
     assert result.epochs >= 1
@@ -272,7 +274,7 @@ def test_an_interrupted_sweep_ends_in_time_and_goes_on(tmp_path: Path, number: s
 
 def test_workers_die_with_a_killed_driver(tmp_path: Path) -> None:
     command = ["seeds", "--seeds=0", "--init-dim=14", *(f for f in FLAGS if "epochs" not in f), "--epochs=5000"]
-    process = started(command, tmp_path)
+    process = start_sweep(command, tmp_path)
     process.kill()
     process.communicate()
     (result,) = read_results(tmp_path / "runs")
@@ -287,8 +289,8 @@ def test_workers_die_with_a_killed_driver(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_kills_at_random_moments_leave_the_same_bytes() -> None:
     script = Path(__file__).parents[1] / "benchmarks" / "kills.py"
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, str(script), "--kills", "4", "--epochs", "10"], capture_output=True, text=True
     )
-    assert told.returncode == 0, told.stdout + told.stderr
-    assert "0 differ" in told.stdout
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert "0 differ" in completed.stdout

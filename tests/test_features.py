@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of seeded random weights for pytorch-fid's network; the original weights would have to be downloaded."""
+    """Write seeded random weights for pytorch-fid's network, because the original weights would need a download."""
     path = tmp_path_factory.mktemp("weights") / "random.pth"
     states: list[dict[str, torch.Tensor]] = []
     torch.manual_seed(0)
@@ -40,7 +40,7 @@ def test_the_features_are_those_of_the_options() -> None:
 
 
 @pytest.mark.parametrize("with_openvino", [False, True])
-def test_inception_path_equals_pytorch_fids_own(
+def test_inception_features_equal_those_of_pytorch_fid(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_openvino: bool
 ) -> None:
     random = np.random.default_rng(0)
@@ -107,8 +107,8 @@ def test_without_weights_the_error_says_where_to_put_them(tmp_path: Path, monkey
     monkeypatch.setattr(inception, "FID_WEIGHTS_URL", "http://127.0.0.1:9/weights-6726825d.pth")
     with pytest.raises(ConfigError, match=r"put the file at .*checkpoints/weights-6726825d\.pth"):
         load_inception(None, CPU)
-    place = tmp_path / "checkpoints" / "weights-6726825d.pth"
-    place.write_bytes(b"other content")
+    path = tmp_path / "checkpoints" / "weights-6726825d.pth"
+    path.write_bytes(b"other content")
     with pytest.raises(ConfigError, match=r"is damaged .*6726825d"):
         load_inception(None, CPU)
 
@@ -190,7 +190,7 @@ def test_pca_features_are_the_leading_components(tmp_path: Path) -> None:
     assert bool((variances[:-1] >= variances[1:] - 1e-5).all())
 
 
-def test_of_each_video_one_frame_is_used_in_turn() -> None:
+def test_each_video_contributes_one_frame_at_a_position_that_moves_on() -> None:
     video = torch.arange(5 * 3, dtype=torch.float32).reshape(5, 1, 3, 1, 1)
     assert select_frames(video).flatten().tolist() == [0, 4, 8, 9, 13]
     assert select_frames(video).shape == (5, 1, 1, 1)

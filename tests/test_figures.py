@@ -17,12 +17,12 @@ def test_the_overview_is_the_same_each_time(tmp_path: Path, features: str) -> No
     directory = run(config, Execution(results_dir=tmp_path)).path
     first = draw_overview(directory).read_bytes()
     assert draw_overview(directory).read_bytes() == first
-    picture = imread(directory / "overview.png")
-    assert min(picture.shape[:2]) > 1000
-    assert picture[..., :3].std() > 0.05
+    image = imread(directory / "overview.png")
+    assert min(image.shape[:2]) > 1000
+    assert image[..., :3].std() > 0.05
 
 
-def test_reads_tables_and_json_alone(tmp_path: Path) -> None:
+def test_the_overview_needs_no_model(tmp_path: Path) -> None:
     directory = run(resolve("adaptive", "digits", **TINY), Execution(results_dir=tmp_path)).path
     (directory / "model.safetensors").unlink()
     assert draw_overview(directory).exists()

@@ -15,7 +15,7 @@ def distance(a: Tensor, b: Tensor) -> float:
     return frechet_distance(statistics(a), statistics(b))
 
 
-def oracle(a: Tensor, b: Tensor) -> float:
+def textbook_distance(a: Tensor, b: Tensor) -> float:
     """Return the distance by the textbook formula with scipy's matrix square root."""
     x, y = a.double().numpy(), b.double().numpy()
     s1, s2 = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
@@ -31,20 +31,20 @@ def features(n: int, d: int, seed: int = 0, scale: float = 1.0, shift: float = 0
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(200, 150, 8), (60, 60, 59), (64, 64, 64), (30, 200, 50)])
-def test_equals_the_square_root_of_scipy(n: int, m: int, d: int) -> None:
+def test_equals_the_formula_with_the_square_root_of_scipy(n: int, m: int, d: int) -> None:
     a, b = features(n, d, 1), features(m, d, 2, scale=1.3, shift=0.5)
-    assert distance(a, b) == pytest.approx(oracle(a, b), rel=1e-5)
+    assert distance(a, b) == pytest.approx(textbook_distance(a, b), rel=1e-5)
 
 
-def test_rank_deficient_features() -> None:
+def test_rank_deficient_features_are_supported() -> None:
     # For a singular product, scipy's square root is accurate only to about 1e-6 of the trace.
     a, b = features(20, 60, 1), features(25, 60, 2)
-    assert distance(a, b) == pytest.approx(oracle(a, b), rel=1e-5)
+    assert distance(a, b) == pytest.approx(textbook_distance(a, b), rel=1e-5)
 
 
 @settings(deadline=None, max_examples=40)
 @given(n=st.integers(2, 60), d=st.integers(1, 40), seed=st.integers(0, 1000))
-def test_never_negative_symmetric_zero_to_itself(n: int, d: int, seed: int) -> None:
+def test_is_not_negative_symmetric_and_zero_to_itself(n: int, d: int, seed: int) -> None:
     a, b = features(n, d, seed), features(n + 3, d, seed + 1)
     size = float(a.square().sum() / n + b.square().sum() / n)
     assert distance(a, b) >= 0
@@ -67,8 +67,8 @@ def test_closed_forms(n: int, d: int) -> None:
 @pytest.mark.parametrize(("n", "d"), [(5, 9), (9, 5)])
 def test_statistics_stay_on_the_device_of_the_features(n: int, d: int) -> None:
     # Tensors on the meta device cannot be copied to the CPU.
-    made = statistics(torch.empty(n, d, device="meta"))
-    assert {made.mean.device.type, made.factor.device.type} == {"meta"}
+    computed = statistics(torch.empty(n, d, device="meta"))
+    assert {computed.mean.device.type, computed.factor.device.type} == {"meta"}
 
 
 def test_one_sample_has_no_covariance() -> None:

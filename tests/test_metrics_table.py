@@ -18,7 +18,7 @@ from aldvae.training.loop import run
 from tests.conftest import TINY, resolve
 
 
-def test_the_columns_of_existing_runs_stay() -> None:
+def test_the_columns_do_not_change() -> None:
     assert COLUMNS["metrics"] == (
         *("epoch", "latent_dim", "train_loss", "recon_loss", "kl", "silhouette", "fid_recon", "fid_gen"),
         *("active_units", "dims_active", "dims_mixed", "dims_passive", "cluster_accuracy", "nmi", "ari"),

@@ -1,4 +1,4 @@
-"""Checkpoints of runs that an earlier version began: they resume."""
+"""Runs that an earlier version started resume from their checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import aldvae
 from aldvae.compression.rules.robust import Measurement, RobustRule, RobustState
 from tests.test_robust import OwnVAE, using_all
 
-# A state as checkpoints held it before its fields were renamed; the removal of 2 of 8 dimensions is on trial.
+# A state in a checkpoint from before its fields were renamed; the removal of 2 of 8 dimensions is on trial.
 OLD_STATE: dict[str, Any] = {
     "history": [
         {"age": 1, "loss": 150.558, "paying": 8, "rate": 15.98},
@@ -36,7 +36,7 @@ def test_reads_a_state_whose_fields_have_their_old_names() -> None:
     assert state.history[0] == Measurement(age=1, loss=150.558, n_informative=8, rate=15.98)
     assert state == RobustState(state.history, rejected_epochs=3, before_trial=8, too_small=4, self_pruning=False)
     assert rule.restore({**OLD_STATE, "prunes": True}).self_pruning
-    # Written back, the state has the new names, and is read as well.
+    # The state is written with the new names, which are read as well.
     assert rule.restore(json.loads(json.dumps(asdict(state)))) == state
     for epoch, loss in ((11, 120.0), (12, 119.0)):
         state, decision = rule.adapt(state, epoch, 6, {"recon_loss": loss}, [2.0] * 6)

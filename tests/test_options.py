@@ -1,6 +1,6 @@
-"""No option without effect: each setting changes what a run leaves, or is refused by its name.
+"""Every option has an effect: it changes the output of a run, or its value is refused with an error that names it.
 
-A new setting that stands in no table here fails.
+A new setting that is neither in `CASES` nor in `REFUSED` fails a test.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ BASE: dict[str, Any] = {
     "fid_samples": 50,
     "silhouette_samples": 50,
 }
-# The same, but it stops at the first decision it can, at epoch 4.
 METRICS = ("recon_loss", "silhouette", "fid_recon", "fid_gen")
+# With these, the rule stops at its first possible decision, at epoch 4.
 STOPS = {f"threshold_{metric}": -math.inf for metric in METRICS}
-# Pictures of our own, made by `pictures`: only these have another size, or are large enough for convolutions.
+# Runs that resize or use convolutions need the data that the fixture `images` writes.
 ARRAY = {"dataset": "own.npz", "limit": None, "rule": "paper", "epochs": 2, "validation": 0.5}
 ARRAY |= {"fid_samples": 20, "silhouette_samples": 20}
 FOLDER = {**ARRAY, "dataset": "folder", "resize": 8}
@@ -59,11 +59,11 @@ CONV = {**ARRAY, "network": "conv", "channels": 4}
 
 
 class Case(NamedTuple):
-    """Two runs that must differ: `option` as `value`, and without it, both with what is `given`."""
+    """Two runs whose output must differ: one sets `option` to `value`, the other does not; both use `overrides`."""
 
     option: str
     value: Any
-    given: Mapping[str, Any] = {}
+    overrides: Mapping[str, Any] = {}
 
 
 CASES = [
@@ -107,7 +107,7 @@ CASES = [
     Case("silhouette_groups", "classes"),
     Case("metrics_every", 2, {"slow_window": 4}),
 ]
-# Values that are refused, and where; among them an option that a run here cannot show to work.
+# Values that are refused with these overrides. `fid_precision` is here because only Inception has it.
 REFUSED = [
     Case("dataset", "mnits"),
     Case("resize", 10),
@@ -120,68 +120,68 @@ REFUSED = [
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder and an array of our own pictures, 16 pixels a side, in two classes."""
-    root = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write random images of 16 x 16 pixels in two classes, as a folder and as an array; return their directory."""
+    root = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(0)
     x = random.integers(0, 255, (80, 16, 16), dtype=np.uint8)
     np.savez(root / "own.npz", x=x, labels=np.arange(80) % 2)
-    for number, picture in enumerate(x):
+    for number, image in enumerate(x):
         folder = root / "folder" / str(number % 2)
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(folder / f"{number}.png")
+        Image.fromarray(image).save(folder / f"{number}.png")
     return root
 
 
 CACHE = InputCache()
-_left: dict[str, tuple[Any, ...]] = {}
+_outputs: dict[str, tuple[Any, ...]] = {}
 
 
-def left(pictures: Path, changes: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a run leaves: its metrics, decisions and weights, without the columns that only repeat settings."""
-    given = {**BASE, **changes}
-    dataset = given.pop("dataset")
-    place = dataset if dataset in ("digits", "mnits") else str(pictures / dataset)
-    config = resolve("adaptive", place, **given)
-    if config.name not in _left:
-        execution = Execution(results_dir=pictures / "runs", own_data=own_data(place), cache_dir=pictures / "cache")
+def output_of(images: Path, changes: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the metrics, decisions and weights of a run, without the columns that only repeat settings."""
+    overrides = {**BASE, **changes}
+    dataset = overrides.pop("dataset")
+    source = dataset if dataset in ("digits", "mnits") else str(images / dataset)
+    config = resolve("adaptive", source, **overrides)
+    if config.name not in _outputs:
+        execution = Execution(results_dir=images / "runs", own_data=own_data(source), cache_dir=images / "cache")
         path = run(config, execution, cache=CACHE).path
         metrics = pd.read_csv(path / "metrics.csv").drop(columns=["fid_features", "fid_samples"])
-        # Reasons name thresholds and windows: they differ where nothing was decided otherwise.
+        # Reasons contain thresholds and windows, so they differ even between equal decisions.
         decisions = pd.read_csv(path / "decisions.csv").drop(columns="reason")
         weights = {name: tensor.numpy().tobytes() for name, tensor in load_file(path / "model.safetensors").items()}
-        _left[config.name] = (metrics.to_csv(), decisions.to_csv(), weights)
-    return _left[config.name]
+        _outputs[config.name] = (metrics.to_csv(), decisions.to_csv(), weights)
+    return _outputs[config.name]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.option}={case.value}")
-def test_an_option_changes_what_a_run_leaves(pictures: Path, case: Case) -> None:
-    assert left(pictures, case.given) != left(pictures, {**case.given, case.option: case.value})
+def test_an_option_changes_the_output_of_a_run(images: Path, case: Case) -> None:
+    assert output_of(images, case.overrides) != output_of(images, {**case.overrides, case.option: case.value})
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: f"{case.option}={case.value}")
-def test_a_value_without_effect_is_refused_by_name(pictures: Path, case: Case) -> None:
+def test_a_value_without_effect_is_refused_by_name(images: Path, case: Case) -> None:
     with pytest.raises(ConfigError, match=flag(case.option)):
-        left(pictures, {**case.given, case.option: case.value})
+        output_of(images, {**case.overrides, case.option: case.value})
 
 
-def test_no_setting_of_a_run_is_forgotten() -> None:
+def test_every_setting_of_a_run_has_a_case() -> None:
     assert {case.option for case in (*CASES, *REFUSED)} == {setting.name for setting in option_fields(*SECTIONS)}
 
 
-def executed(tmp_path: Path, **settings: Any) -> Path:
-    """The directory of a run of two epochs, executed as `settings` say."""
-    given = {name: value for name, value in BASE.items() if name != "dataset"} | {"epochs": 2}
-    return run(resolve("adaptive", "digits", **given), Execution(**{"results_dir": tmp_path, **settings})).path
+def execute(tmp_path: Path, **settings: Any) -> Path:
+    """Execute a run of two epochs with `settings` of `Execution`; return its directory."""
+    overrides = {name: value for name, value in BASE.items() if name != "dataset"} | {"epochs": 2}
+    return run(resolve("adaptive", "digits", **overrides), Execution(**{"results_dir": tmp_path, **settings})).path
 
 
-def test_data_dir_is_where_datasets_are_looked_for(tmp_path: Path) -> None:
+def test_datasets_are_looked_for_in_data_dir(tmp_path: Path) -> None:
     assert f"{tmp_path / 'nowhere'} does not exist" in dataset_table(tmp_path / "nowhere", tmp_path, {})
 
 
-def test_execution_settings_change_where_and_how(tmp_path: Path) -> None:
+def test_settings_of_execution_have_an_effect(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    path = executed(tmp_path, results_dir=tmp_path / "a", cache_dir=tmp_path / "b", tensorboard=True, threads=2)
+    path = execute(tmp_path, results_dir=tmp_path / "a", cache_dir=tmp_path / "b", tensorboard=True, threads=2)
     assert path.parent == tmp_path / "a"
     assert list((tmp_path / "b").rglob("*.*"))
     assert list(path.glob("events.out.tfevents.*"))
@@ -190,42 +190,42 @@ def test_execution_settings_change_where_and_how(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("plan", [None, "digits.toml"])
 def test_provenance_names_the_plan_of_a_run(tmp_path: Path, plan: str | None) -> None:
-    path = executed(tmp_path, results_dir=tmp_path, plan=plan)
+    path = execute(tmp_path, results_dir=tmp_path, plan=plan)
     assert json.loads((path / "provenance.json").read_text())["sessions"][0].get("plan") == plan
 
 
 @pytest.mark.parametrize(("option", "value"), [("inception_weights", Path("w.pth")), ("device", "abacus")])
-def test_what_execution_cannot_do_is_refused_by_name(tmp_path: Path, option: str, value: Any) -> None:
+def test_an_invalid_setting_of_execution_is_refused_by_name(tmp_path: Path, option: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=flag(option)):
-        executed(tmp_path, **{option: value})
+        execute(tmp_path, **{option: value})
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
     [("jobs", 999), ("executor", "slurm"), ("ray_address", "auto"), ("population", "0"), ("gpus_per_run", 0.5)],
 )
-def test_what_a_schedule_cannot_do_is_refused_by_name(tmp_path: Path, option: str, value: Any) -> None:
-    runs = JobList([Job(resolve("adaptive", "digits"))])
+def test_an_invalid_setting_of_a_schedule_is_refused_by_name(tmp_path: Path, option: str, value: Any) -> None:
+    jobs = JobList([Job(resolve("adaptive", "digits"))])
     with pytest.raises(ConfigError, match=flag(option)):
-        describe_sweep(runs, Execution(results_dir=tmp_path), Schedule(**{option: value}))
+        describe_sweep(jobs, Execution(results_dir=tmp_path), Schedule(**{option: value}))
 
 
-@pytest.mark.parametrize("declared", [Execution, Schedule])
-def test_every_setting_of_execution_is_read_where_runs_are_executed(declared: type[Execution | Schedule]) -> None:
-    name = declared.__name__.lower()
+@pytest.mark.parametrize("cls", [Execution, Schedule])
+def test_every_setting_of_execution_is_read_in_the_package(cls: type[Execution | Schedule]) -> None:
+    name = cls.__name__.lower()
     read = set()
     for path in PACKAGE.rglob("*.py"):
         read |= _attributes(ast.parse(path.read_text()), name)
-    # A property or method that is used stands for what it reads.
-    used = {member for member in read if member not in declared.__dataclass_fields__ and hasattr(declared, member)}
-    for function in ast.walk(ast.parse(inspect.getsource(declared))):
+    # A property or method that is used counts as reading the settings in its body.
+    used = {member for member in read if member not in cls.__dataclass_fields__ and hasattr(cls, member)}
+    for function in ast.walk(ast.parse(inspect.getsource(cls))):
         if isinstance(function, ast.FunctionDef) and function.name in used:
             read |= _attributes(function, "self")
-    assert {setting.name for setting in option_fields(declared)} - read == set()
+    assert {setting.name for setting in option_fields(cls)} - read == set()
 
 
 def _attributes(tree: ast.AST, owner: str) -> set[str]:
-    """The attributes that are read of whatever is called `owner`."""
+    """Return the attributes that are read from variables and attributes called `owner`."""
     reads = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)]
     return {node.attr for node in reads if _last_name(node.value) == owner}
 

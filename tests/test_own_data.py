@@ -27,7 +27,7 @@ RANDOM = np.random.default_rng(0)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Thirty RGB images of 20 x 16 in two class folders."""
+    """Write thirty RGB images of 20 x 16 in two class folders."""
     for name in ("cats", "dogs"):
         (tmp_path / "pets" / name).mkdir(parents=True)
         for number in range(15):
@@ -90,7 +90,7 @@ def test_damaged_files_and_files_of_other_kinds_are_named(folder: Path, tmp_path
         load(folder, tmp_path / "cache")
 
 
-def test_empty_folders(folder: Path, tmp_path: Path) -> None:
+def test_empty_folders_are_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="holds no images"):
         load(tmp_path / "empty", tmp_path / "cache")
@@ -154,7 +154,7 @@ def test_python_objects_are_never_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("compressed", [True, False])
-def test_a_damaged_array_never_shows_how_numpy_fails(tmp_path: Path, compressed: bool) -> None:
+def test_a_damaged_array_raises_no_error_of_numpy(tmp_path: Path, compressed: bool) -> None:
     (np.savez_compressed if compressed else np.savez)(tmp_path / "a.npz", x=RANDOM.random((20, 6)))
     content = bytearray((tmp_path / "a.npz").read_bytes())
     for position in range(0, len(content), 7):
@@ -175,7 +175,7 @@ def test_large_numbers_keep_their_digits(tmp_path: Path) -> None:
         load_dataset("y.npy", validation=0.2, cache_dir=tmp_path, own_data=tmp_path / "y.npy")
 
 
-def test_truncated_arrays(tmp_path: Path) -> None:
+def test_truncated_arrays_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "a.npz", x=np.zeros((50, 50)))
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(ConfigError, match="is damaged"):
@@ -248,7 +248,7 @@ def test_shape_and_labels_decide_the_defaults(folder: Path, tmp_path: Path) -> N
     np.save(tmp_path / "v.npy", RANDOM.random((30, 12)))
     with pytest.raises(ConfigError, match=r"--clusters is needed: .* has no labels"):
         resolve("adaptive", str(tmp_path / "v.npy"), execution)
-    one_class = save(tmp_path / "one.npz", x=RANDOM.random((30, 5)), labels=np.zeros(30, int))
+    one_class = save(tmp_path / "one_class.npz", x=RANDOM.random((30, 5)), labels=np.zeros(30, int))
     with pytest.raises(ConfigError, match=r"--clusters is needed: .* has one class only"):
         resolve("adaptive", str(one_class), execution)
     vectors = resolve("adaptive", str(tmp_path / "v.npy"), execution, clusters=3)
@@ -280,7 +280,7 @@ def test_missing_data_is_refused(dataset: str, problem: str) -> None:
         resolve("adaptive", dataset)
 
 
-def test_features_that_need_labels_or_images_are_refused_without(tmp_path: Path) -> None:
+def test_features_are_refused_without_the_labels_or_images_they_need(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", RANDOM.random((300, 12)))
     np.save(tmp_path / "p.npy", RANDOM.random((300, 16, 16)))
     cases = [

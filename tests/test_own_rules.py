@@ -1,4 +1,4 @@
-"""Rules that a user writes: `Compressor` goes by what they declare, not by their class."""
+"""Rules that users write: `Compressor` relies on what they declare, not on their class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import aldvae
 from aldvae.compression.rules.base import AnyRule, Decision, Rule
 
-# The epochs at which the rules below remove three neurons on trial, undo that, remove one for good, and stop.
+# The epochs at which the rules below remove three neurons on trial, undo it, remove a single neuron for good, and stop.
 TRIAL, UNDO, REMOVE, STOP = 2, 5, 6, 7
 
 
@@ -41,7 +41,7 @@ def decide(state: TrialState, epoch: int, latent_dim: int) -> tuple[TrialState, 
 
 
 class InheritingRule(Rule[TrialState]):
-    """Takes the defaults from `Rule` where they hold."""
+    """Inherits defaults from `Rule`."""
 
     default_select = "last"
     can_undo = True
@@ -64,7 +64,7 @@ class InheritingRule(Rule[TrialState]):
 
 
 class PlainRule:
-    """Inherits nothing, and has all members of the protocol."""
+    """Inherits nothing and defines every member of `Rule`."""
 
     default_select: ClassVar[str] = "last"
     supports_any_select: ClassVar[bool] = True
@@ -106,7 +106,7 @@ class Small(nn.Module):
 
 
 class Training:
-    """A model, its optimiser and its compressor, trained on numbers that depend on the epoch alone."""
+    """A model, its optimiser and its compressor, trained on data that depend on the epoch alone."""
 
     def __init__(self, rule: AnyRule, model: Small) -> None:
         self.model = model
@@ -123,7 +123,7 @@ class Training:
             self.optimizer.step()
 
     def advance(self, last: int) -> aldvae.Step | None:
-        """Train and step until epoch `last` is done; return what the last step did."""
+        """Train and step until epoch `last` is done; return the last step."""
         step = None
         while self.compressor.epoch < last:
             self.train()
@@ -131,31 +131,31 @@ class Training:
         return step
 
     def values(self) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-        """Copies of all parameters, and of what the optimiser holds for each."""
+        """Return copies of all parameters and of the state that the optimiser holds for each."""
         states = [self.optimizer.state[parameter] for parameter in self.model.parameters()]
         return copy.deepcopy(self.model.state_dict()), copy.deepcopy(states)
 
     def reloaded(self, rule: AnyRule) -> Training:
-        """The same training, made anew from a file."""
+        """Save this training to a file; return a copy that is restored from it."""
         file = io.BytesIO()
         torch.save([self.compressor.state_dict(), self.model.state_dict(), self.optimizer.state_dict()], file)
         file.seek(0)
         state, weights, moments = torch.load(file, weights_only=True)
-        again = Training(rule, Small())
-        again.compressor.load_state_dict(state)
-        again.model.load_state_dict(weights)
-        again.optimizer.load_state_dict(moments)
-        return again
+        restored = Training(rule, Small())
+        restored.compressor.load_state_dict(state)
+        restored.model.load_state_dict(weights)
+        restored.optimizer.load_state_dict(moments)
+        return restored
 
 
-def assert_equal(these: Any, those: Any) -> None:
-    """Equal bit for bit, shapes included."""
-    torch.testing.assert_close(these, those, rtol=0, atol=0, equal_nan=True)
+def assert_equal(actual: Any, expected: Any) -> None:
+    """Assert that shapes and all bits are equal."""
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("resumed_at", [None, TRIAL, TRIAL + 1, UNDO - 1])
 @pytest.mark.parametrize("rule", [InheritingRule(), PlainRule()], ids=["inheriting", "plain"])
-def test_a_rule_of_ones_own_removes_on_trial_and_undoes(rule: AnyRule, resumed_at: int | None) -> None:
+def test_a_users_rule_removes_on_trial_and_undoes(rule: AnyRule, resumed_at: int | None) -> None:
     torch.manual_seed(0)
     training = Training(rule, Small())
     training.advance(TRIAL - 1)
@@ -172,8 +172,8 @@ def test_a_rule_of_ones_own_removes_on_trial_and_undoes(rule: AnyRule, resumed_a
     assert training.compressor.step().latent_dim == 10
 
     assert_equal(training.values(), before)
-    held = [id(parameter) for group in training.optimizer.param_groups for parameter in group["params"]]
-    assert held == [id(parameter) for parameter in training.model.parameters()]
+    in_optimizer = [id(parameter) for group in training.optimizer.param_groups for parameter in group["params"]]
+    assert in_optimizer == [id(parameter) for parameter in training.model.parameters()]
     step = training.advance(REMOVE) or step
     assert (step.latent_dim, step.neurons) == (9, (9,))
     training.advance(STOP)
@@ -182,7 +182,7 @@ def test_a_rule_of_ones_own_removes_on_trial_and_undoes(rule: AnyRule, resumed_a
 
 
 class CarefulRule(InheritingRule):
-    """Supports nothing but the default arguments."""
+    """Supports only the default arguments."""
 
     supports_any_select = False
     supports_no_stop = False
@@ -208,7 +208,7 @@ def test_an_argument_that_a_rule_does_not_support_is_refused(name: str, value: A
 
 
 class SilentRule(InheritingRule):
-    """Removes on trial without saying so."""
+    """Removes on trial without declaring it."""
 
     can_undo = False
 
@@ -222,7 +222,7 @@ def test_a_rule_must_declare_that_it_removes_on_trial() -> None:
 
 @dataclass(frozen=True)
 class PlanningRule(InheritingRule):
-    """Knows how long the training is."""
+    """Stores the number of epochs."""
 
     epochs: int | None = None
 
@@ -230,30 +230,28 @@ class PlanningRule(InheritingRule):
         return replace(self, epochs=epochs)
 
 
-def test_a_rule_is_told_the_number_of_epochs() -> None:
+def test_a_rule_receives_the_number_of_epochs() -> None:
     model = Small()
 
     def epochs_of(epochs: int | None) -> int | None:
-        rule = PlanningRule()
         layers: dict[str, Any] = {"heads": [model.heads], "readers": [model.decoder, model.classifier]}
         optimizer = torch.optim.Adam(model.parameters())
-        made = aldvae.Compressor(**layers, optimizer=optimizer, rule=rule, epochs=epochs).rule
-        assert isinstance(made, PlanningRule)
-        return made.epochs
+        rule = aldvae.Compressor(**layers, optimizer=optimizer, rule=PlanningRule(), epochs=epochs).rule
+        assert isinstance(rule, PlanningRule)
+        return rule.epochs
 
     assert epochs_of(30) == 30
     assert epochs_of(None) is None
 
 
-def test_nobody_asks_for_the_class_or_the_name_of_a_rule() -> None:
+def test_no_code_compares_the_class_or_the_name_of_a_rule() -> None:
     for path in (Path(__file__).parents[1] / "aldvae").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            asks = isinstance(node, ast.Compare) or (
+            compares = isinstance(node, ast.Compare) or (
                 isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance"
             )
-            assert not (asks and re.search(r"'(robust|paper|authors)'|\w+Rule\b", ast.unparse(node))), (
-                f"{path}: {ast.unparse(node)}"
-            )
+            text = ast.unparse(node)
+            assert not (compares and re.search(r"'(robust|paper|authors)'|\w+Rule\b", text)), f"{path}: {text}"
 
 
 def test_a_rule_that_forgets_to_decide_cannot_be_made() -> None:

@@ -41,7 +41,7 @@ ALWAYS: dict[str, Any] = {f"threshold_{m}": float("-inf") for m in ("recon_loss"
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seeds of everything the figures need: without stop, from two sizes, fixed at the size found, a small grid."""
+    """Execute all runs that the figures need, with two seeds: without stop, from two sizes, at fixed sizes."""
     results_dir = tmp_path_factory.mktemp("results")
     jobs = sweep("seeds", "digits", seeds=[0, 1], init_dim=14, **TINY, **RULE, stop=False, **ALWAYS)
     jobs += sweep("sweep-init", "digits", sizes=[14, 12], seeds=[0, 1], **TINY, **RULE, **ALWAYS)
@@ -51,14 +51,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return results_dir
 
 
-def test_each_figure_is_drawn_with_what_it_must_show(results: Path) -> None:
+def test_each_figure_shows_its_panels_legends_and_stops(results: Path) -> None:
     with print_style():
-        drawn = draw_paper(group_by_seed(read_results(results))[0])
-    assert drawn.missing == []
-    label = "-limit-200-hidden-dim-16-epochs-8"
-    figures = {name.partition("-")[0]: figure for name, figure in drawn.figures.items()}
+        figure_set = draw_paper(group_by_seed(read_results(results))[0])
+    assert figure_set.missing == []
+    label = "limit-200-hidden-dim-16-epochs-8"
+    figures = {name.partition("-")[0]: figure for name, figure in figure_set.figures.items()}
     assert sorted(figures) == ["figure2", "figure3", "figure4"]
-    assert all(name.partition("-")[2].startswith(label[1:]) for name in drawn.figures)
+    assert all(name.partition("-")[2].startswith(label) for name in figure_set.figures)
     panels = figures["figure2"].axes
     assert len(panels) == 4
     for axis in panels:
@@ -111,8 +111,8 @@ def test_figures_are_readable_in_print_and_the_same_each_time(results: Path, tmp
             assert b"/FontFile2" in content
             assert b"/Type3" not in content
         elif "figure" in path.stem:
-            with Image.open(path) as picture:
-                assert picture.width in (int(COLUMN * 200), int(PAGE * 200))
+            with Image.open(path) as image:
+                assert image.width in (int(COLUMN * 200), int(PAGE * 200))
     with print_style():
         for figure in draw_paper(group_by_seed(read_results(results))[0]).figures.values():
             assert figure.get_figwidth() in (COLUMN, PAGE)
@@ -123,7 +123,7 @@ def _is_text(artist: Any) -> bool:
     return hasattr(artist, "get_fontsize") and bool(artist.get_text())
 
 
-def test_what_is_missing_is_reported_with_the_command_that_makes_it(results: Path) -> None:
+def test_a_missing_run_is_reported_with_the_command_that_executes_it(results: Path) -> None:
     found = group_by_seed(read_results(results))[0]
     stopped = [
         s for s in found if s.config.kind == "adaptive" and s.config.settings["stop"] and s.config.model.init_dim == 14
@@ -143,7 +143,7 @@ def test_what_is_missing_is_reported_with_the_command_that_makes_it(results: Pat
     assert draw_paper([s for s in found if s.config.kind == "fixed"]).missing[0].startswith("no finished adaptive run")
 
 
-def test_tables_hold_what_the_runs_hold(results: Path) -> None:
+def test_tables_agree_with_the_runs(results: Path) -> None:
     found = group_by_seed(read_results(results))[0]
     tables = make_tables(found)
     sizes = tables["sizes"].set_index("init_dim")
@@ -184,7 +184,7 @@ def test_plots_need_neither_models_nor_checkpoints(results: Path, tmp_path: Path
     assert plot_results(copy, tmp_path, "png")[0]
 
 
-def test_a_grid_for_the_cost_is_the_protocols_or_has_all_seeds(results: Path) -> None:
+def test_the_cost_counts_only_grid_sizes_with_all_seeds(results: Path) -> None:
     found, _ = group_by_seed(read_results(results))
     (nine,) = [s for s in found if s.config.kind == "fixed" and s.config.model.init_dim == 9]
     fewer = [*(s for s in found if s is not nine), Series(nine.results[:1])]
@@ -207,10 +207,19 @@ def test_copied_and_damaged_runs_are_reported_and_renamed_ones_are_read(results:
 
 
 def test_settings_of_all_kinds_can_be_drawn(tmp_path: Path) -> None:
-    odd = {**TINY, **RULE, "min_dim": 3, "fid_features": "none", "beta": 2.0, "lr": 2e-3, "batch_size": 32, "step": 2}
-    odd |= {"silhouette_on": "means", "silhouette_groups": "classes", "validation": 0.4, "select": "last"}
+    settings = {
+        **TINY,
+        **RULE,
+        "min_dim": 3,
+        "fid_features": "none",
+        "beta": 2.0,
+        "lr": 2e-3,
+        "batch_size": 32,
+        "step": 2,
+    }
+    settings |= {"silhouette_on": "means", "silhouette_groups": "classes", "validation": 0.4, "select": "last"}
     for init_dim in (8, 6):
-        config = resolve("adaptive", "digits", **odd, init_dim=init_dim, seed=1)
+        config = resolve("adaptive", "digits", **settings, init_dim=init_dim, seed=1)
         run(config, Execution(results_dir=tmp_path))
     written, missing = plot_results(tmp_path, tmp_path, "png")
     assert any("figure4" in path.name for path in written)
@@ -227,7 +236,7 @@ def test_commands_of_missing_sweeps_are_valid() -> None:
     assert "--init-dim " not in command
 
 
-def test_senseless_requests_are_refused(results: Path, tmp_path: Path) -> None:
+def test_invalid_requests_are_refused(results: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--format takes png, pdf"):
         plot_results(results, tmp_path, "png,jpg")
     with pytest.raises(ConfigError, match="holds no finished run"):
@@ -238,15 +247,15 @@ def test_senseless_requests_are_refused(results: Path, tmp_path: Path) -> None:
 
 def test_images_show_the_model(results: Path) -> None:
     for result in read_results(results):
-        with Image.open(result.path / "reconstructions.png") as picture:
+        with Image.open(result.path / "reconstructions.png") as image:
             # Two rows of ten digits of 8 x 8, a white line between them, enlarged six times.
-            assert picture.size == (10 * 54 - 6, 2 * 54 - 6)
+            assert image.size == (10 * 54 - 6, 2 * 54 - 6)
         points = pd.read_csv(result.path / "latent_space.csv")
         assert len(points) == 60
         assert points["component_1"].var() >= points["component_2"].var()
 
 
-def test_originals_and_rows_of_the_traversal_are_where_they_belong() -> None:
+def test_originals_and_traversals_have_their_places_in_the_images() -> None:
     validation = digits(200).validation
     config = resolve("adaptive", "digits", **TINY)
     model = build_vae(validation.shape, 3, network="mlp", hidden_dim=16).train()
@@ -267,7 +276,7 @@ def _pixels(content: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)))
 
 
-def test_video_moves_and_vectors_have_no_images(tmp_path: Path) -> None:
+def test_video_gives_animations_and_vectors_give_no_images(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for name, x in (
         ("video", random.random((40, 4, 8, 8, 3), dtype=np.float32)),
@@ -287,9 +296,9 @@ def test_video_moves_and_vectors_have_no_images(tmp_path: Path) -> None:
 
 
 def test_plot_and_report_on_the_command_line(cli: Cli, results: Path, tmp_path: Path) -> None:
-    done = cli("plot", results, "--output-dir=out", "--format=png")
-    assert done.returncode == 0, done.stderr
-    for line in done.stdout.splitlines():
+    completed = cli("plot", results, "--output-dir=out", "--format=png")
+    assert completed.returncode == 0, completed.stderr
+    for line in completed.stdout.splitlines():
         assert (tmp_path / line).is_file()
     assert cli("report", results, "--output=out/report.html").stdout == "out/report.html\n"
     assert cli("plot", "nowhere").returncode == 2
@@ -302,7 +311,7 @@ def page(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_report_is_self_contained_and_holds_the_answer(page: Path, results: Path) -> None:
+def test_the_report_is_self_contained_and_contains_the_size_found(page: Path, results: Path) -> None:
     text = page.read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:)""", text)
     assert "9.0±0.0" in text
@@ -320,7 +329,7 @@ def test_the_report_names_no_size_that_no_rule_found(tmp_path: Path) -> None:
     assert f"{pd.read_csv(path / 'metrics.csv')['latent_dim'].iloc[-1]} dimensions were reached in 8 epochs" in text
 
 
-def test_what_a_dataset_is_called_is_text_in_the_report(tmp_path: Path) -> None:
+def test_the_name_of_a_dataset_is_escaped_in_the_report(tmp_path: Path) -> None:
     np.savez(tmp_path / "<b>x.npz", x=np.random.default_rng(0).normal(size=(60, 4)))
     settings: dict[str, Any] = {"clusters": 3, "epochs": 1, "validation": 0.4, "fid_features": "none"}
     execution = Execution(results_dir=tmp_path / "runs", own_data=tmp_path / "<b>x.npz")
@@ -342,10 +351,10 @@ def test_a_browser_finds_no_error_in_the_report(page: Path, tmp_path: Path, widt
     command += [f"--user-data-dir={tmp_path}", f"--window-size={width},2000", f"--screenshot={tmp_path / 'page.png'}"]
     shown = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=90)
     assert "CONSOLE" not in shown.stderr
-    with Image.open(tmp_path / "page.png") as picture:
-        assert picture.width == width
+    with Image.open(tmp_path / "page.png") as image:
+        assert image.width == width
         # Text and figures, not an empty page.
-        assert np.asarray(picture.convert("L")).std() > 10
+        assert np.asarray(image.convert("L")).std() > 10
 
 
 def test_tensorboard_holds_the_columns_and_images(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on the loopback, one of which dies."""
+"""Sweeps on a Ray cluster of two local nodes, of which one is killed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.test_executors import FLAGS, contents
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
-# Newer versions of Ray ask for a token that all nodes share.
+# Newer versions of Ray require a token that all nodes share.
 ENVIRONMENT = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 SWEEP = ["seeds", "--seeds=0-1", "--init-dim=14", "--threads=1", *(f for f in FLAGS if "epochs" not in f)]
@@ -30,7 +30,7 @@ SWEEP = ["seeds", "--seeds=0-1", "--init-dim=14", "--threads=1", *(f for f in FL
 
 @contextmanager
 def node(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """One node of one slot, in a process group of its own, which is killed at the end."""
+    """Start a node with one CPU in its own process group; yield its process, and kill the group at the end."""
     command = [*RAY, "start", "--block", "--num-cpus=1", *arguments]
     process = subprocess.Popen(
         command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -48,20 +48,20 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def wait_for_nodes(address: str, number: int) -> None:
-    """Wait until the cluster has so many nodes."""
+    """Wait until the cluster at `address` has `number` nodes."""
     deadline = time.monotonic() + 90
     command = [*RAY, "status", f"--address={address}"]
     while True:
-        told = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True).stdout
-        if f"/{number}.0 CPU" in told:
+        status = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True).stdout
+        if f"/{number}.0 CPU" in status:
             return
-        assert time.monotonic() < deadline, told
+        assert time.monotonic() < deadline, status
         time.sleep(0.5)
 
 
 @pytest.fixture
 def cluster() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Two nodes; yields the address and the second."""
+    """Start a cluster of two nodes; yield its address and the process of the second node."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -71,7 +71,7 @@ def cluster() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         yield address, second
 
 
-def test_a_node_dies_and_every_run_finishes_as_it_would_alone(
+def test_a_node_dies_and_every_run_ends_with_the_bytes_of_a_local_run(
     cluster: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     address, second = cluster
@@ -87,9 +87,9 @@ def test_a_node_dies_and_every_run_finishes_as_it_would_alone(
         assert driver.poll() is None, driver.communicate()[0]
         time.sleep(0.05)
     kill(second)
-    said, _ = driver.communicate(timeout=180)
-    assert driver.returncode == 0, said
-    assert "trying again from its checkpoint" in said
+    output, _ = driver.communicate(timeout=180)
+    assert driver.returncode == 0, output
+    assert "trying again from its checkpoint" in output
     assert contents(remote) == contents(local)
 
 
@@ -110,19 +110,19 @@ def test_while_stopping_a_run_ends_with_its_next_epoch_not_with_a_message(monkey
     assert executor._running == {}
 
 
-def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+def test_an_unreachable_cluster_is_reported_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "aldvae", *SWEEP, "--executor=ray", "--ray-address=127.0.0.1:1"]
-    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert told.returncode == 2
-    assert "--ray-address 127.0.0.1:1 cannot be reached" in told.stderr.splitlines()[-1]
+    completed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert completed.returncode == 2
+    assert "--ray-address 127.0.0.1:1 cannot be reached" in completed.stderr.splitlines()[-1]
     assert not (tmp_path / "runs").exists()
 
 
-def test_an_error_before_the_runs_is_told_as_it_is(tmp_path: Path) -> None:
+def test_an_error_before_the_first_epoch_is_reported_unchanged(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).integers(0, 256, (80, 8, 8), dtype=np.uint8))
     command = [sys.executable, "-m", "aldvae", "seeds", "--dataset=x.npz", "--clusters=3", "--seeds=0-1", "--epochs=2"]
     command += ["--fid-features=classifier", "--validation=0.4", "--fid-samples=20", "--silhouette-samples=20"]
-    told = subprocess.run(
+    completed = subprocess.run(
         [*command, "--executor=ray", "--jobs=1"],
         cwd=tmp_path,
         env=ENVIRONMENT,
@@ -130,13 +130,13 @@ def test_an_error_before_the_runs_is_told_as_it_is(tmp_path: Path) -> None:
         text=True,
         timeout=120,
     )
-    assert told.returncode == 1
-    assert told.stdout.count("classifier needs labels of two classes or more") == 2
-    assert "died" not in told.stderr
+    assert completed.returncode == 1
+    assert completed.stdout.count("classifier needs labels of two classes or more") == 2
+    assert "died" not in completed.stderr
 
 
 def test_more_gpus_than_the_cluster_has_are_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "aldvae", *SWEEP, "--executor=ray", "--jobs=1", "--gpus-per-run=64"]
-    told = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
-    assert told.returncode == 2
-    assert "--gpus-per-run or --threads asks for more than the Ray cluster has" in told.stderr
+    completed = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert completed.returncode == 2
+    assert "--gpus-per-run or --threads asks for more than the Ray cluster has" in completed.stderr

@@ -1,4 +1,4 @@
-"""Reading a run directory back: typed tables of whole rows, whatever state its files are in."""
+"""`Result` reads a run directory: typed tables of complete rows, even from damaged files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def path(finished: Path, tmp_path: Path) -> Path:
-    """A copy of the run, to be damaged."""
+    """Return a copy of the run that a test may damage."""
     return shutil.copytree(finished, tmp_path / finished.name)
 
 
@@ -43,7 +43,7 @@ def read(path: Path) -> Result:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_tables_hold_what_their_files_hold(finished: Path, name: str) -> None:
+def test_tables_equal_their_files(finished: Path, name: str) -> None:
     table = getattr(read(finished), name)
     assert tuple(table.columns) == TABLES[name]
     assert len(table) > 0
@@ -120,7 +120,7 @@ def test_images_are_found_by_name(path: Path) -> None:
     assert read(path).image("samples") == path / "samples.png"
     (path / "samples.png").rename(path / "samples.gif")
     assert read(path).image("samples") == path / "samples.gif"
-    assert read(path).image("dreams") is None
+    assert read(path).image("unknown") is None
 
 
 def test_the_overview_of_an_unfinished_run_is_refused(path: Path) -> None:

@@ -16,74 +16,76 @@ from aldvae.compression.rules.base import Decision
 from aldvae.compression.rules.robust import Measurement, RobustRule, RobustState, extrapolate_loss
 from aldvae.utils.errors import ArgumentError
 
-# A made-up model: from its size and the age of its weights to its reconstruction loss (without the KL divergence) and
-# the KL divergence of each dimension, the largest first.
-World = Callable[[int, int], tuple[float, list[float]]]
+# A simulated model: maps its size and the age of its weights in epochs to the reconstruction loss (without the KL
+# divergence) and the KL divergence of each dimension, the largest first.
+SimulatedModel = Callable[[int, int], tuple[float, list[float]]]
 
 
-def falling_idle(true_dim: int) -> World:
-    """`true_dim` dimensions become informative, one after another; others fall idle, missing ones cost 3 nats each."""
+def falling_idle(true_dim: int) -> SimulatedModel:
+    """Return a model of which `true_dim` dimensions become informative in turn; each missing one costs 3 nats."""
 
-    def world(size: int, age: int) -> tuple[float, list[float]]:
+    def model(size: int, age: int) -> tuple[float, list[float]]:
         kl = [2.0 * (1 - math.exp(-max(age - n / 4, 0) / 3)) if n < true_dim else 0.01 for n in range(size)]
         return 100 + 50 / age + 3.0 * max(true_dim - size, 0) - sum(kl), kl
 
-    return world
+    return model
 
 
-def using_all(best: int) -> World:
-    """All dimensions are informative; each one above `best` costs 0.3 nats, each missing one 3 nats."""
+def using_all(best: int) -> SimulatedModel:
+    """Return a model with informative dimensions only; each above `best` costs 0.3 nats, each missing one 3 nats."""
 
-    def world(size: int, age: int) -> tuple[float, list[float]]:
+    def model(size: int, age: int) -> tuple[float, list[float]]:
         kl = [2.0 - 0.001 * n for n in range(size)]
         wiggle = 0.05 * (-1) ** age
         return 100 + 50 / age + 0.3 * max(size - best, 0) + 3 * max(best - size, 0) + wiggle - sum(kl), kl
 
-    return world
+    return model
 
 
 @dataclass
-class Played:
-    """What a rule did: its decisions, the size after each epoch, and the size it found, None if it did not stop."""
+class Trace:
+    """The decisions of a rule, the size after each epoch, and the size found (None if the rule did not stop)."""
 
     decisions: list[Decision]
     sizes: list[int]
     found: int | None = None
 
 
-def play(world: World, start: int, epochs: int = 120, rule: RobustRule | None = None, every: int = 1) -> Played:
-    """Apply the rule's decisions as `Compressor` does; measure at every `every`-th epoch."""
+def simulate(
+    model: SimulatedModel, start: int, epochs: int = 120, rule: RobustRule | None = None, every: int = 1
+) -> Trace:
+    """Apply the decisions of a rule as `Compressor` does, with metrics every `every` epochs; return what it did."""
     rule = rule or RobustRule()
     state, size, age, before = rule.init(), start, 0, (start, 0)
-    played = Played([], [])
+    trace = Trace([], [])
     for epoch in range(1, epochs + 1):
         age += 1
         if epoch % every:
-            played.sizes.append(size)
+            trace.sizes.append(size)
             continue
-        recon_loss, kl = world(size, age)
+        recon_loss, kl = model(size, age)
         state, decision = rule.adapt(state, epoch, size, {"recon_loss": recon_loss}, kl)
         if decision is not None:
-            played.decisions.append(decision)
+            trace.decisions.append(decision)
             if decision.undo:
                 size, age = before
             assert decision.latent_dim == size
             before = (size, age)
             size -= decision.remove
-        played.sizes.append(size)
+        trace.sizes.append(size)
         if decision is not None and decision.stop:
-            played.found = size
+            trace.found = size
             break
-    return played
+    return trace
 
 
 @given(st.integers(2, 30), st.integers(0, 70))
 def test_finds_the_informative_dimensions_from_any_start(true_dim: int, more: int) -> None:
-    """The answer is a tenth more, rounded up, at most the start; from a start that close, between truth and start."""
+    """It finds 1.1 `true_dim`, rounded up, but at most the start; from a closer start, a size between the two."""
     start = true_dim + more
-    found = play(falling_idle(true_dim), start).found
+    found = simulate(falling_idle(true_dim), start).found
     if 0 < more < math.ceil(0.1 * start):
-        # Too few fall idle for a sign that this model switches dimensions off: trials decide.
+        # There are too few idle dimensions to show that the model switches them off, so trials decide.
         assert found is not None
         assert true_dim <= found <= start
     else:
@@ -92,76 +94,78 @@ def test_finds_the_informative_dimensions_from_any_start(true_dim: int, more: in
 
 @given(st.integers(3, 20))
 def test_a_start_that_is_too_small_is_kept(start: int) -> None:
-    played = play(falling_idle(start + 10), start)
-    assert played.found == start
-    assert all(not decision.undo or decision.latent_dim == start for decision in played.decisions)
+    trace = simulate(falling_idle(start + 10), start)
+    assert trace.found == start
+    assert all(not decision.undo or decision.latent_dim == start for decision in trace.decisions)
 
 
-@pytest.mark.parametrize(("patience", "every", "near"), [(3, 1, 0.1), (3, 3, 0.25), (4, 2, 0.1), (5, 1, 0.1)])
+@pytest.mark.parametrize(("patience", "every", "tolerance"), [(3, 1, 0.1), (3, 3, 0.25), (4, 2, 0.1), (5, 1, 0.1)])
 @given(best=st.integers(4, 40), more=st.integers(0, 60))
-def test_where_all_is_used_bisection_finds_the_best(
-    patience: int, every: int, near: float, best: int, more: int
+def test_bisection_finds_the_best_size_if_all_dimensions_are_used(
+    patience: int, every: int, tolerance: float, best: int, more: int
 ) -> None:
-    found = play(using_all(best), best + more, 200, RobustRule(patience=patience), every).found
+    found = simulate(using_all(best), best + more, 200, RobustRule(patience=patience), every).found
     assert found is not None
-    assert abs(found - best) <= max(1, round(near * best))
+    assert abs(found - best) <= max(1, round(tolerance * best))
 
 
 @given(st.integers(2, 30), st.integers(0, 70), st.integers(2, 12))
 def test_never_goes_below_the_smallest_size(true_dim: int, more: int, min_dim: int) -> None:
     start = max(true_dim + more, min_dim)
-    for world in (falling_idle(true_dim), using_all(true_dim)):
-        assert min(play(world, start, rule=RobustRule(min_dim=min_dim)).sizes) >= min_dim
+    for model in (falling_idle(true_dim), using_all(true_dim)):
+        assert min(simulate(model, start, rule=RobustRule(min_dim=min_dim)).sizes) >= min_dim
 
 
-def test_dimensions_that_all_wake_up_late_are_tried_as_well() -> None:
-    """A model without an informative dimension at first is not taken for one that switches dimensions off."""
-    awake = using_all(8)
+def test_dimensions_that_all_become_informative_late_are_removed_on_trial() -> None:
+    """A model without informative dimensions at first is not mistaken for one that switches dimensions off."""
+    informative = using_all(8)
 
-    def world(size: int, age: int) -> tuple[float, list[float]]:
-        return awake(size, age) if age > 3 else (150.0, [0.001] * size)
+    def model(size: int, age: int) -> tuple[float, list[float]]:
+        return informative(size, age) if age > 3 else (150.0, [0.001] * size)
 
-    found = play(world, 16).found
+    found = simulate(model, 16).found
     assert found is not None
     assert abs(found - 8) <= 1
 
 
 def test_the_reason_names_the_smallest_size_allowed() -> None:
-    played = play(using_all(40), 32, rule=RobustRule(min_dim=30))
-    assert played.found in (30, 31, 32)
-    assert "too small" not in played.decisions[0].reason
-    assert play(using_all(2), 31, rule=RobustRule(min_dim=30)).decisions[-1].reason.endswith("smallest size allowed")
+    trace = simulate(using_all(40), 32, rule=RobustRule(min_dim=30))
+    assert trace.found in (30, 31, 32)
+    assert "too small" not in trace.decisions[0].reason
+    assert (
+        simulate(using_all(2), 31, rule=RobustRule(min_dim=30)).decisions[-1].reason.endswith("smallest size allowed")
+    )
 
 
 def test_a_trial_removes_a_third_at_most() -> None:
     for start in range(3, 40):
-        for decision in play(using_all(2), start).decisions:
+        for decision in simulate(using_all(2), start).decisions:
             assert decision.remove <= max(1, decision.latent_dim / 3)
 
 
-def test_a_step_too_far_is_undone_and_not_tried_again() -> None:
-    played = play(using_all(9), 16)
-    undone = [n for n, decision in enumerate(played.decisions) if decision.undo]
+def test_a_removal_that_goes_too_far_is_undone_and_not_tried_again() -> None:
+    trace = simulate(using_all(9), 16)
+    undone = [n for n, decision in enumerate(trace.decisions) if decision.undo]
     assert undone
-    sizes = [decision.latent_dim - decision.remove for decision in played.decisions if decision.trial]
+    sizes = [decision.latent_dim - decision.remove for decision in trace.decisions if decision.trial]
     assert len(sizes) == len(set(sizes))
-    assert "undone" in played.decisions[undone[0]].reason
+    assert "undone" in trace.decisions[undone[0]].reason
 
 
-def test_dimensions_that_wake_up_later_find_a_spare() -> None:
-    played = play(falling_idle(12), 100)
-    sizes = played.sizes[:-1]
+def test_a_spare_dimension_stays_for_those_that_become_informative_later() -> None:
+    trace = simulate(falling_idle(12), 100)
+    sizes = trace.sizes[:-1]
     assert min(sizes) > 12
 
 
 def test_waits_while_no_dimension_is_informative() -> None:
-    played = play(lambda size, age: (100 + 1 / age, [0.001] * size), 20)
-    assert played.found is None
-    assert set(played.sizes) == {20}
-    assert {decision.reason for decision in played.decisions} == {"no dimension carries information yet"}
+    trace = simulate(lambda size, age: (100 + 1 / age, [0.001] * size), 20)
+    assert trace.found is None
+    assert set(trace.sizes) == {20}
+    assert {decision.reason for decision in trace.decisions} == {"no dimension carries information yet"}
 
 
-def test_what_is_idle_depends_on_beta() -> None:
+def test_the_limit_of_idle_dimensions_depends_on_beta() -> None:
     """A dimension of KL divergence k is worth about beta k^2."""
     for beta, expected in ((1.0, 3), (0.25, 2), (0.05, 1), (4.0, 4)):
         rule = RobustRule(beta=beta)
@@ -170,26 +174,26 @@ def test_what_is_idle_depends_on_beta() -> None:
         assert state.history[-1].loss == pytest.approx(9.0 + beta * 0.94)
 
 
-def test_extrapolates_a_straight_fall() -> None:
-    """The decrease of the last epochs, which slows down like 1 / age; a jump does not count."""
+def test_extrapolates_a_linear_decrease() -> None:
+    """The decrease of the last epochs continues, slowed down like 1 / age; a jump has no effect."""
     before = [Measurement(age, 100.0 - age, 3, 6.0) for age in range(4, 11)]
     expected, noise = extrapolate_loss(before, 13)
     assert expected == pytest.approx(90 - 3 * 10 / 13)
     assert noise == 0
     jumped = [Measurement(s.age, s.loss + (20 if s.age < 8 else 0), 3, 6.0) for s in before]
     assert extrapolate_loss(jumped, 13) == extrapolate_loss(before, 13)
-    # Measured at every third epoch, the decrease per epoch is the same, and the noise not a third.
-    seldom = [Measurement(age, 100.0 - age + (age % 2), 3, 6.0) for age in range(1, 20, 3)]
-    assert extrapolate_loss(seldom, 22)[1] == pytest.approx(1.4826)
+    # Measured every three epochs, the decrease is still per epoch, but the noise is not divided by three.
+    every_third = [Measurement(age, 100.0 - age + (age % 2), 3, 6.0) for age in range(1, 20, 3)]
+    assert extrapolate_loss(every_third, 22)[1] == pytest.approx(1.4826)
 
 
 @given(st.integers(1, 40), st.booleans())
 def test_continues_from_a_state_that_was_stored_in_a_file(epochs: int, idle: bool) -> None:
-    world, rule = (falling_idle(6) if idle else using_all(6)), RobustRule()
+    model, rule = (falling_idle(6) if idle else using_all(6)), RobustRule()
 
     def advance(state: RobustState, first: int, last: int) -> RobustState:
         for epoch in range(first, last):
-            recon_loss, kl = world(8, epoch)
+            recon_loss, kl = model(8, epoch)
             state, _ = rule.adapt(state, epoch, 8, {"recon_loss": recon_loss}, kl)
         return state
 
@@ -218,7 +222,7 @@ def test_missing_metrics_nan_and_arguments_out_of_range_are_refused() -> None:
 
 
 class OwnVAE(nn.Module):
-    """A VAE as a researcher may have it: one layer for both heads, a Gaussian likelihood with a learned scale."""
+    """A VAE of a user: one layer for both heads, a Gaussian likelihood with a learned scale."""
 
     def __init__(self, dim: int, latent_dim: int) -> None:
         super().__init__()
@@ -239,7 +243,7 @@ class OwnVAE(nn.Module):
 
 
 def manifold(dim: int, curved: bool) -> Tensor:
-    """10,000 points of 32 numbers around a manifold of `dim` dimensions, flat or bent, with a noise of 0.1."""
+    """Return points (10,000, 32) around a manifold of `dim` dimensions, flat or curved, with a noise of 0.1."""
     random = torch.Generator().manual_seed(0)
     basis, _ = torch.linalg.qr(torch.randn(32, 32, generator=random))
     x = torch.randn(10_000, dim, generator=random) @ basis[:dim] * math.sqrt(32 / dim)
@@ -252,7 +256,7 @@ def manifold(dim: int, curved: bool) -> Tensor:
 @pytest.mark.slow
 @pytest.mark.parametrize("curved", [False, True], ids=["flat", "curved"])
 @pytest.mark.parametrize("dim", [3, 8, 15])
-def test_finds_the_dimension_of_a_manifold_in_a_loop_of_ones_own(dim: int, curved: bool) -> None:
+def test_finds_the_dimension_of_a_manifold_in_a_users_loop(dim: int, curved: bool) -> None:
     torch.manual_seed(0)
     x = manifold(dim, curved)
     model = OwnVAE(32, 32)

@@ -22,12 +22,12 @@ FALLING: Curves = {
 
 
 def turning(at: int) -> Curves:
-    """All four metrics fall until epoch `at` and rise just as fast from there on."""
+    """Return curves on which all four metrics fall until epoch `at`, then rise at the same rate."""
     return dict.fromkeys(RULE_METRICS, lambda e: abs(float(e - at)))
 
 
 def replay(rule: PaperRule, curves: Curves, epochs: int, latent_dim: int = 100) -> list[Decision]:
-    """Give a rule hand-made curves and remove what it says; return its decisions."""
+    """Feed synthetic curves to a rule and apply its decisions; return them."""
     state, decisions = rule.init(), []
     for epoch in range(1, epochs + 1):
         state, decision = rule.adapt(state, epoch, latent_dim, {m: curve(epoch) for m, curve in curves.items()})
@@ -50,11 +50,11 @@ def test_stops_exactly_where_all_four_slopes_turn_positive() -> None:
     assert all(value > 0 for value in next(d for d in decisions if d.stop).slopes.values())
 
 
-@pytest.mark.parametrize("holding", RULE_METRICS)
-def test_one_metric_alone_holds_the_stop(holding: str) -> None:
-    decisions = replay(PaperRule(), {**turning(0), holding: lambda e: -float(e)}, 60)
+@pytest.mark.parametrize("falling", RULE_METRICS)
+def test_a_single_falling_metric_prevents_the_stop(falling: str) -> None:
+    decisions = replay(PaperRule(), {**turning(0), falling: lambda e: -float(e)}, 60)
     assert not any(d.stop for d in decisions)
-    assert holding in decisions[-1].reason
+    assert falling in decisions[-1].reason
 
 
 def test_never_stops_before_a_full_window() -> None:
@@ -91,7 +91,7 @@ def test_never_goes_below_the_smallest_size(latent_dim: int, step: int, min_dim:
     assert decisions[-1].remove == min(step, decisions[-1].latent_dim - min_dim)
 
 
-def test_reports_the_slopes_it_saw() -> None:
+def test_reports_the_slopes_that_it_used() -> None:
     curves: Curves = {
         "recon_loss": lambda e: 3.0 * e,
         "silhouette": lambda e: -0.5 * e,
@@ -111,7 +111,7 @@ def test_slope_is_that_of_polyfit(values: list[float]) -> None:
     assert slope(history, "fid_gen", 25, 20) == pytest.approx(expected, abs=1e-6)
 
 
-def test_slope_is_per_epoch_when_epochs_are_left_out() -> None:
+def test_slope_is_per_epoch_even_if_epochs_are_missing() -> None:
     history = tuple(Observation(e, {"silhouette": 2.0 * e}) for e in range(1, 40, 3))
     assert slope(history, "silhouette", 37, 20) == pytest.approx(2.0)
 
@@ -129,7 +129,7 @@ def test_thresholds_favour_reconstruction_or_clustering() -> None:
     assert any(d.stop for d in replay(without, falling_recon, 40))
 
 
-def test_decides_without_fid_when_it_is_not_asked_for() -> None:
+def test_decides_without_fid_if_it_has_no_threshold() -> None:
     rule = PaperRule(thresholds={"recon_loss": 0.0, "silhouette": 0.0})
     curves: Curves = {"recon_loss": float, "silhouette": float}
     stopped = next(d for d in replay(rule, curves, 40) if d.stop)
@@ -157,7 +157,7 @@ def test_an_argument_out_of_range_is_named_as_in_python(setting: str, value: int
         PaperRule(**{setting: value})  # type: ignore[arg-type]
 
 
-def test_a_threshold_that_is_no_number_is_refused() -> None:
+def test_a_threshold_of_nan_is_refused() -> None:
     with pytest.raises(ArgumentError, match=r"^thresholds must hold a number for silhouette"):
         PaperRule(thresholds={"silhouette": float("nan")})
 
@@ -166,13 +166,13 @@ RISING: Curves = dict.fromkeys(RULE_METRICS, float)
 
 
 def test_the_authors_slow_down_compares_two_means() -> None:
-    # Drops after epoch 10 and rises from there: its slope is above zero long before its mean is.
+    # The score drops after epoch 10 and rises from there: its slope is positive long before its mean rises.
     curves = {**FALLING, "silhouette": lambda e: -float(e) if e <= 10 else e - 40.0}
     slowed = [[d.epoch for d in replay(PaperRule(slow_down=how), curves, 60) if d.slowed] for how in ("slope", "means")]
     assert slowed == [[20], [30]]
 
 
-def test_two_means_take_two_windows() -> None:
+def test_two_means_need_two_windows() -> None:
     curves = {**RISING, "recon_loss": lambda e: -float(e)}
     assert [d.epoch for d in replay(PaperRule(slow_down="means"), curves, 40) if d.slowed] == [20]
     assert [d.epoch for d in replay(PaperRule(slow_down="means", slow_window=7), curves, 40) if d.slowed] == [15]
@@ -202,7 +202,7 @@ def test_the_authors_slopes_are_over_one_epoch_less(values: list[float]) -> None
 
 
 def test_the_authors_rule_stops_in_the_slow_phase_only() -> None:
-    # The decision at epoch 20 slows down; only those after it may stop.
+    # The decision at epoch 20 slows down; only later ones may stop.
     decisions = replay(AuthorsRule(), RISING, 40)
     assert [d.epoch for d in decisions if d.slowed] == [20]
     assert next(d.epoch for d in decisions if d.stop) == 25

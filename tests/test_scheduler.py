@@ -25,7 +25,7 @@ class Script:
         self._attempts = {jobs[number].config.name: deque(events) for number, events in attempts.items()}
         self._running: dict[str, deque[Event]] = {}
         self.submitted: list[str] = []
-        self.most = 0
+        self.max_running = 0
         self.stacks: list[int] = []
 
     def submit(self, stack: Sequence[Job]) -> None:
@@ -35,10 +35,10 @@ class Script:
 
     def _submit(self, name: str) -> None:
         self.submitted.append(name)
-        left = self._attempts.get(name)
-        events = left.popleft() if left else [Ended(name, State.FINISHED)]
+        attempts = self._attempts.get(name)
+        events = attempts.popleft() if attempts else [Ended(name, State.FINISHED)]
         self._running[name] = deque(events)
-        self.most = max(self.most, len(self._running))
+        self.max_running = max(self.max_running, len(self._running))
 
     def events(self, timeout: float) -> list[Event]:
         found = []
@@ -85,16 +85,16 @@ JOBS = sweep("seeds", "digits", seeds=range(6))
 NAMES = [job.config.name for job in JOBS]
 
 
-def test_every_job_is_done_once_and_no_more_than_the_slots_at_a_time(tmp_path: Path) -> None:
+def test_every_job_is_executed_once_and_at_most_one_per_slot_at_a_time(tmp_path: Path) -> None:
     script = Script(2, {n: [[EpochDone(NAMES[n], 1, 9, 0.1), Ended(NAMES[n], State.FINISHED)]] for n in range(6)}, JOBS)
     scheduled = Scheduler(script, tmp_path, Recorder())
     scheduled.run(JOBS)
     assert script.submitted == NAMES
-    assert script.most == 2
+    assert script.max_running == 2
     assert {end.state for end in scheduled.ends.values()} == {State.FINISHED}
 
 
-def test_a_failure_is_written_down_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_failure_is_recorded_and_the_other_runs_continue(tmp_path: Path) -> None:
     failure = Ended(NAMES[1], State.FAILED, "boom", "Traceback\nboom\n")
     scheduled = Scheduler(Script(1, {1: [[failure]]}, JOBS), tmp_path, Recorder())
     scheduled.run(JOBS)
@@ -116,7 +116,7 @@ def test_a_dead_worker_is_replaced_twice_at_most(tmp_path: Path, deaths: int) ->
     assert {scheduled.ends[name].state for name in NAMES[1:]} == {State.FINISHED}
 
 
-def test_a_run_of_another_process_is_tried_again_after_the_others(
+def test_a_run_in_use_by_another_process_is_tried_again_after_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scheduler, "_BUSY_SECONDS", 0.02)
@@ -130,18 +130,18 @@ def test_a_run_of_another_process_is_tried_again_after_the_others(
     assert sum("being worked on" in text for text in recorder.messages) == 1
 
 
-def test_what_holds_for_all_runs_is_said_once(tmp_path: Path) -> None:
-    said: dict[int, list[list[Event]]] = {
+def test_a_message_that_concerns_all_runs_is_shown_once(tmp_path: Path) -> None:
+    attempts: dict[int, list[list[Event]]] = {
         n: [[Message(name, "the same", general=True), Message(name, "its own"), Ended(name, State.FINISHED)]]
         for n, name in enumerate(NAMES)
     }
     recorder = Recorder()
-    Scheduler(Script(2, said, JOBS), tmp_path, recorder).run(JOBS)
+    Scheduler(Script(2, attempts, JOBS), tmp_path, recorder).run(JOBS)
     assert sum("the same" in text for text in recorder.messages) == 1
     assert sum("its own" in text for text in recorder.messages) == 6
 
 
-def test_an_interrupt_lets_the_runs_end_and_begins_no_other(tmp_path: Path) -> None:
+def test_an_interrupt_lets_running_jobs_end_and_starts_no_other(tmp_path: Path) -> None:
     class Interrupting(Recorder):
         def on_epoch_end(self, job: Job, event: EpochDone) -> None:
             super().on_epoch_end(job, event)
@@ -173,7 +173,7 @@ def test_an_epoch_that_takes_too_long_is_not_waited_for(tmp_path: Path, monkeypa
 
     class Stuck(Script):
         def stop(self) -> None:
-            """Go on all the same."""
+            """Ignore the request."""
 
     class Interrupting(Recorder):
         def on_epoch_end(self, job: Job, event: EpochDone) -> None:
@@ -181,9 +181,9 @@ def test_an_epoch_that_takes_too_long_is_not_waited_for(tmp_path: Path, monkeypa
             os.kill(os.getpid(), signal.SIGINT)
 
     recorder = Interrupting()
-    begin = time.monotonic()
+    start = time.monotonic()
     Scheduler(Stuck(1, {0: [[EpochDone(NAMES[0], 1, 9, 0.1)]]}, JOBS), tmp_path, recorder).run(JOBS)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - start < 5
     assert any("takes too long" in text for text in recorder.messages)
 
 
@@ -193,7 +193,7 @@ def test_a_stack_is_submitted_together_and_a_run_whose_worker_died_is_retried_al
     scheduled = Scheduler(script, tmp_path, Recorder(), stack_size=4)
     other = sweep("seeds", "mnist", seeds=[0])
     scheduled.run([*JOBS[:2], *other, *JOBS[2:]])
-    # Four of one kind, the lost one again, the run on other data, the last two.
+    # Four runs on digits, the retry of the lost run, the run on MNIST, the last two on digits.
     assert sorted(script.stacks) == [1, 1, 2, 4]
     assert script.stacks[:2] == [4, 1]
     assert {end.state for end in scheduled.ends.values()} == {State.FINISHED}

@@ -9,13 +9,13 @@ from aldvae.utils.errors import ArgumentError
 
 
 @given(data=st.data(), name=st.sampled_from(list(SELECTIONS)), latent_dim=st.integers(1, 60), seed=st.integers(0, 99))
-def test_chooses_n_different_positions(data: st.DataObject, name: str, latent_dim: int, seed: int) -> None:
+def test_selects_n_different_positions(data: st.DataObject, name: str, latent_dim: int, seed: int) -> None:
     n = data.draw(st.integers(1, latent_dim))
     kl = data.draw(st.lists(st.floats(0, 5), min_size=latent_dim, max_size=latent_dim))
-    chosen = selection(name)(latent_dim=latent_dim, n=n, seed=seed, epoch=5, kl=kl)
-    assert chosen == sorted(set(chosen))
-    assert len(chosen) == n
-    assert 0 <= chosen[0] <= chosen[-1] < latent_dim
+    positions = selection(name)(latent_dim=latent_dim, n=n, seed=seed, epoch=5, kl=kl)
+    assert positions == sorted(set(positions))
+    assert len(positions) == n
+    assert 0 <= positions[0] <= positions[-1] < latent_dim
 
 
 def test_random_depends_on_seed_and_epoch_alone() -> None:
@@ -26,7 +26,7 @@ def test_random_depends_on_seed_and_epoch_alone() -> None:
     assert len({choose(seed, epoch) for seed in range(4) for epoch in (5, 10, 15)}) == 12
 
 
-def test_kl_takes_the_least_informative() -> None:
+def test_kl_selects_the_least_informative() -> None:
     assert selection("kl")(latent_dim=5, n=2, seed=0, epoch=5, kl=[0.5, 0.01, 2.0, 0.02, 1.0]) == [1, 3]
 
 
@@ -36,7 +36,7 @@ def test_kl_needs_every_dimension(kl: list[float] | None) -> None:
         selection("kl")(latent_dim=3, n=1, seed=0, epoch=5, kl=kl)
 
 
-def test_last_takes_the_last() -> None:
+def test_last_selects_the_last() -> None:
     assert selection("last")(latent_dim=10, n=3, seed=0, epoch=5, kl=None) == [7, 8, 9]
 
 

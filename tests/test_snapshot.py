@@ -49,7 +49,7 @@ def train(model: Small, optimizer: torch.optim.Optimizer, steps: int) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_after_an_undo_training_goes_on_as_if_nothing_had_been_removed(name: str) -> None:
+def test_after_an_undo_training_continues_as_if_nothing_had_been_removed(name: str) -> None:
     torch.manual_seed(0)
     model = Small()
     optimizer = OPTIMIZERS[name](model.parameters())
@@ -72,7 +72,7 @@ def test_after_an_undo_training_goes_on_as_if_nothing_had_been_removed(name: str
     assert {id(p) for group in optimizer.param_groups for p in group["params"]} == {id(p) for p in model.parameters()}
 
 
-def test_survives_a_file() -> None:
+def test_a_snapshot_survives_a_file() -> None:
     model = Small()
     optimizer = OPTIMIZERS["adam"](model.parameters())
     train(model, optimizer, 2)
@@ -86,8 +86,8 @@ def test_survives_a_file() -> None:
     assert all(torch.equal(model.state_dict()[name], value) for name, value in weights.items())
 
 
-def losses_of(best: int, size: int) -> dict[str, Any]:
-    """The metrics of a model that uses all its dimensions and is best with `best` of them."""
+def metrics_of(best: int, size: int) -> dict[str, Any]:
+    """Return the metrics of a model that uses all its dimensions and is best with `best` of them."""
     kl = [2.0 + 0.01 * n for n in range(size)]
     cost = 0.3 * max(size - best, 0) + 3 * max(best - size, 0)
     return {"recon_loss": 50.0 + cost - sum(kl), "kl": kl}
@@ -103,13 +103,13 @@ def advance(compressor: aldvae.Compressor, model: Small, optimizer: torch.optim.
     sizes = []
     for _ in range(epochs):
         train(model, optimizer, 1)
-        compressor.step(**losses_of(7, compressor.latent_dim))
+        compressor.step(**metrics_of(7, compressor.latent_dim))
         assert compressor.latent_dim == len(compressor.neurons) == model.mu.out_features == model.reader.in_features
         sizes.append(compressor.latent_dim)
     return sizes
 
 
-def test_a_compressor_undoes_a_step_too_far_and_stops() -> None:
+def test_a_compressor_undoes_a_removal_that_goes_too_far_and_stops() -> None:
     torch.manual_seed(0)
     model = Small()
     compressor, optimizer = compressor_of(model)
@@ -117,7 +117,7 @@ def test_a_compressor_undoes_a_step_too_far_and_stops() -> None:
     assert any(after > before for before, after in pairwise(sizes))
     assert compressor.found
     assert (compressor.latent_dim, compressor.stop_latent_dim) == (7, 7)
-    # The lowest KL divergence goes first, also right after an undo.
+    # The lowest KL divergence is removed first, also right after an undo.
     assert compressor.neurons == [3, 4, 5, 6, 7, 8, 9]
 
 
@@ -140,7 +140,7 @@ def test_resumes_in_the_middle_of_a_trial(epochs: int) -> None:
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(first.parameters(), model.parameters(), strict=True))
 
 
-def test_a_trial_that_could_not_be_judged_is_not_begun() -> None:
+def test_no_trial_starts_if_too_few_epochs_are_left_to_judge_it() -> None:
     model = Small()
     optimizer = OPTIMIZERS["adam"](model.parameters())
     for epochs, size in ((8, 10), (9, 7)):
@@ -152,12 +152,12 @@ def test_a_trial_that_could_not_be_judged_is_not_begun() -> None:
             epochs=epochs,
         )
         for _ in range(6):
-            step = compressor.step(**losses_of(2, compressor.latent_dim))
+            step = compressor.step(**metrics_of(2, compressor.latent_dim))
         assert compressor.latent_dim == size
         assert step.decision is not None
         assert ("too few epochs are left" in step.decision.reason) == (size == 10)
         for _ in range(6, epochs + 3):
-            compressor.step(**losses_of(9, compressor.latent_dim))
+            compressor.step(**metrics_of(9, compressor.latent_dim))
 
 
 def test_the_robust_rule_refuses_arguments_with_which_it_cannot_undo() -> None:

@@ -38,7 +38,7 @@ def composed(data_dir: Path) -> Composed:
 
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sheets with a colour for each layer and number; each layer covers the ones below from a column on."""
+    """Write sheets of one colour per layer and number; from a column on, each layer covers the layers below."""
     folder = tmp_path_factory.mktemp("synthetic") / "Sprites"
     for layer, name in enumerate(("body", "bottomwear", "topwear", "hair")):
         for number in range(6):
@@ -92,7 +92,7 @@ def test_every_character_has_every_label_once(composed: Composed) -> None:
     assert len({hash(sequence.tobytes()) for sequence in indices}) == 11664
 
 
-# Together they wear sheets 0 and 5 of each layer, and top 4, which is semi-transparent.
+# Between them, these characters use sheets 0 and 5 of each layer, and the semi-transparent top 4.
 @pytest.mark.parametrize("character", [(0, 0, 0, 0), (2, 1, 3, 4), (3, 4, 4, 1), (5, 5, 5, 5)])
 def test_frames_are_those_that_pillow_composes(
     composed: Composed, data_dir: Path, character: tuple[int, int, int, int]
@@ -106,7 +106,7 @@ def test_frames_are_those_that_pillow_composes(
         np.testing.assert_array_equal(got, expected, err_msg=LABELS[offset])
 
 
-def test_figures_face_where_their_label_says(composed: Composed) -> None:
+def test_characters_face_in_the_direction_of_their_label(composed: Composed) -> None:
     # The slashing arm reaches forward: in profile far to the facing side and not behind the back.
     left, right = (np.flatnonzero(_lit(composed, f"slash {side}", 4).any(0)) for side in ("left", "right"))
     assert left[0] < 16 < right[0]
@@ -145,7 +145,7 @@ def test_later_layers_cover_earlier_ones(synthetic: Path) -> None:
     assert (len(marked), set(marked[:, 1])) == (1296, {1})
 
 
-def test_sequences_come_in_the_order_asked_for() -> None:
+def test_sequences_have_the_requested_order() -> None:
     random = np.random.default_rng(0)
     indices = random.integers(0, 5, (4, 8, 64, 64)).astype(np.uint8)
     palette = random.integers(0, 256, (5, 3)).astype(np.uint8)

@@ -42,7 +42,7 @@ class Interrupt(Callback):
 
 
 def members() -> list[RunConfig]:
-    """Adaptive and fixed, from several sizes and with several seeds."""
+    """Return adaptive and fixed runs with several sizes and seeds."""
     adaptive = [
         resolve("adaptive", "digits", **TINY, patience=2, init_dim=size, seed=seed)
         for size, seed in ((14, 0), (9, 1), (14, 2))
@@ -51,13 +51,13 @@ def members() -> list[RunConfig]:
 
 
 def execute(configs: list[RunConfig], results_dir: Path) -> list[Exception]:
-    """Execute all as one stack; return what they raised."""
+    """Execute all runs as one stack; return the exceptions they raised."""
     execution = Execution(results_dir=results_dir, threads=1)
     stack = [Member(config, execution, Callback()) for config in configs]
     return [outcome for _, outcome in run_stack(stack, InputCache()) if isinstance(outcome, Exception)]
 
 
-def test_every_member_ends_as_its_lone_run_does(tmp_path: Path) -> None:
+def test_every_member_ends_like_its_lone_run(tmp_path: Path) -> None:
     assert execute(members(), tmp_path / "stack") == []
     for config in members():
         lone = run(config, Execution(results_dir=tmp_path / "lone", threads=1))
@@ -67,18 +67,18 @@ def test_every_member_ends_as_its_lone_run_does(tmp_path: Path) -> None:
         assert ours["latent_dim"].tolist() == theirs["latent_dim"].tolist()
         for column in ("train_loss", "recon_loss", "kl"):
             assert np.allclose(ours[column], theirs[column], rtol=1e-4), column
-        removed = [pd.read_csv(tmp_path / place / config.name / "decisions.csv") for place in ("stack", "lone")]
-        assert removed[0]["removed"].tolist() == removed[1]["removed"].tolist() or removed[0].empty
+        decisions = [pd.read_csv(tmp_path / place / config.name / "decisions.csv") for place in ("stack", "lone")]
+        assert decisions[0]["removed"].tolist() == decisions[1]["removed"].tolist() or decisions[0].empty
 
 
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 def test_one_epoch_equals_lone_epochs_in_weights_and_moments(network: str) -> None:
     data = digits(200)
-    # Twice as large on each side, since the convolutions take nothing smaller.
-    wide = replace(data.train, x=data.train.x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
-    data = replace(data, train=wide)
-    given = {**TINY, "network": network, "hidden_dim": 16, "fid_features": "none"}
-    configs = [resolve("adaptive", "digits", **given, init_dim=size, seed=size, shuffle=size > 5) for size in (5, 8)]
+    # The convolutions need images of at least twice the size.
+    enlarged = replace(data.train, x=data.train.x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+    data = replace(data, train=enlarged)
+    settings = {**TINY, "network": network, "hidden_dim": 16, "fid_features": "none"}
+    configs = [resolve("adaptive", "digits", **settings, init_dim=size, seed=size, shuffle=size > 5) for size in (5, 8)]
     device = torch.device("cpu")
     lone, joint = ([Trainer(config, data, device) for config in configs] for _ in range(2))
     for epoch in (1, 2):
@@ -92,7 +92,7 @@ def test_one_epoch_equals_lone_epochs_in_weights_and_moments(network: str) -> No
                 assert torch.allclose(ours.optimizer.state[a][key], moment, rtol=1e-3, atol=1e-2), (name, key)
 
 
-def test_a_member_that_fails_leaves_the_others_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_that_fails_does_not_affect_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = members()[1]
     healthy = Run.end_epoch
 
@@ -107,7 +107,7 @@ def test_a_member_that_fails_leaves_the_others_alone(tmp_path: Path, monkeypatch
     assert finished == [True, False, True, True]
 
 
-def test_members_that_were_resumed_elsewhere_catch_up(tmp_path: Path) -> None:
+def test_members_catch_up_with_one_that_resumes_at_a_later_epoch(tmp_path: Path) -> None:
     ahead = members()[0]
     with pytest.raises(KeyboardInterrupt):
         run(ahead, Execution(results_dir=tmp_path, threads=1), Interrupt(3))
@@ -162,7 +162,7 @@ def test_members_share_one_copy_of_the_samples_on_a_device() -> None:
     assert data.train.on(torch.device("cpu")) is data.train.x
 
 
-def test_what_can_be_trained_as_one_stack() -> None:
+def test_which_runs_can_be_trained_as_one_stack() -> None:
     config = resolve("adaptive", "digits", seed=0)
     assert stack_key(config) == stack_key(resolve("fixed", "digits", init_dim=4, seed=5))
     assert stack_key(config) != stack_key(resolve("adaptive", "digits", beta=4.0))

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from aldvae.config.execution import Execution, Schedule
-from aldvae.sweeps import stacking as stacks
+from aldvae.sweeps import stacking
 from aldvae.sweeps.stacking import MAX_RUNS, RUN_BYTES, runs_per_gpu, stack_size
 
 
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two GPUs of 24 GiB, and a process that asks for them without leaving this one."""
-    monkeypatch.setattr(stacks, "_has_driver", lambda: True)
-    monkeypatch.setattr(stacks, "_ask_process", runs_per_gpu)
+    """Simulate two GPUs of 24 GiB, which this process queries itself instead of starting another."""
+    monkeypatch.setattr(stacking, "_has_driver", lambda: True)
+    monkeypatch.setattr(stacking, "_ask_process", runs_per_gpu)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     properties = SimpleNamespace(total_memory=24 * RUN_BYTES)
@@ -34,14 +34,12 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
         ("cpu", 100, 1, 1),
     ],
 )
-def test_a_gpu_takes_as_many_as_fit_and_leaves_no_worker_idle(
-    device: str, runs: int, slots: int, expected: int
-) -> None:
+def test_a_stack_fits_on_its_gpu_and_leaves_no_worker_idle(device: str, runs: int, slots: int, expected: int) -> None:
     assert stack_size(Schedule(), Execution(device=device), runs, slots) == expected
 
 
 @pytest.mark.usefixtures("gpus")
-def test_what_the_user_says_holds_on_every_device() -> None:
+def test_an_explicit_population_holds_on_every_device() -> None:
     for device in ("auto", "cpu"):
         assert stack_size(Schedule(population="off"), Execution(device=device), 100, 1) == 1
         assert stack_size(Schedule(population="40"), Execution(device=device), 100, 1) == 40
@@ -52,14 +50,14 @@ def test_on_ray_every_run_is_alone() -> None:
     assert stack_size(Schedule(executor="ray"), Execution(), 100, 4) == 1
 
 
-def test_another_process_is_asked_and_without_a_gpu_answers_one() -> None:
-    assert stacks._ask_process("cpu", 1) == 1
+def test_the_process_that_queries_the_gpu_returns_one_without_a_gpu() -> None:
+    assert stacking._ask_process("cpu", 1) == 1
 
 
-def test_without_a_driver_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_driver_no_process_queries_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_library(_: str) -> None:
         raise OSError
 
     monkeypatch.setattr("ctypes.CDLL", no_library)
-    monkeypatch.setattr(stacks, "_ask_process", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr(stacking, "_ask_process", lambda *_: pytest.fail("asked"))
     assert stack_size(Schedule(), Execution(), 100, 1) == 1

@@ -23,7 +23,7 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 
 
 class Toy(nn.Module):
-    """Two heads, one or two readers, and layers that a removal must leave alone."""
+    """Two heads, `readers` readers, and an encoder that a removal must not change."""
 
     def __init__(self, latent_dim: int, bias: bool = True, readers: int = 1) -> None:
         super().__init__()
@@ -50,8 +50,8 @@ class Toy(nn.Module):
         z = mu + torch.exp(0.5 * log_var)
         return torch.stack([reader(z) for reader in self.readers]).square().mean()
 
-    def remove(self, gone: list[int], optimizer: torch.optim.Optimizer | None = None) -> None:
-        remove_neurons(self.heads, self.readers, gone, optimizer)
+    def remove(self, removed: list[int], optimizer: torch.optim.Optimizer | None = None) -> None:
+        remove_neurons(self.heads, self.readers, removed, optimizer)
 
 
 def train(model: Toy, optimizer: torch.optim.Optimizer, x: Tensor, steps: int = 3) -> Tensor:
@@ -73,8 +73,8 @@ subsets = st.integers(3, 12).flatmap(
 def test_kept_outputs_and_moments_are_untouched(
     subset: tuple[int, set[int]], bias: bool, readers: int, name: str
 ) -> None:
-    size, gone = subset
-    keep = [i for i in range(size) if i not in gone]
+    size, removed = subset
+    keep = [i for i in range(size) if i not in removed]
     torch.manual_seed(size)
     x = torch.randn(5, 3)
     model = Toy(size, bias, readers)
@@ -86,9 +86,9 @@ def test_kept_outputs_and_moments_are_untouched(
         for key, parameter in model.named_parameters()
     }
 
-    model.remove(sorted(gone), optimizer)
+    model.remove(sorted(removed), optimizer)
 
-    # Equal bit by bit would ask more of the matrix product than of the removal.
+    # Not bit by bit, because the matrix product may round differently at another size.
     torch.testing.assert_close(model.latents(x), (mu[:, keep], log_var[:, keep]), rtol=1e-5, atol=1e-6)
     for key, parameter in model.named_parameters():
         state = optimizer.state.get(parameter, {})
@@ -103,14 +103,14 @@ def test_kept_outputs_and_moments_are_untouched(
 @settings(deadline=None)
 @given(subset=subsets)
 def test_the_outputs_of_readers_for_kept_dimensions_are_unchanged(subset: tuple[int, set[int]]) -> None:
-    size, gone = subset
-    keep = [i for i in range(size) if i not in gone]
+    size, removed = subset
+    keep = [i for i in range(size) if i not in removed]
     torch.manual_seed(0)
     model, z = Toy(size), torch.randn(6, size)
     with_zeros = z.clone()
-    with_zeros[:, sorted(gone)] = 0
+    with_zeros[:, sorted(removed)] = 0
     expected = model.reader(with_zeros)
-    model.remove(sorted(gone))
+    model.remove(sorted(removed))
     torch.testing.assert_close(model.reader(z[:, keep]), expected)
 
 
@@ -121,10 +121,10 @@ def test_every_parameter_is_in_the_optimiser_and_moves(name: str) -> None:
     optimizer = OPTIMIZERS[name](model.parameters())
     train(model, optimizer, x)
     model.remove([0, 3, 7], optimizer)
-    known = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    assert {id(p) for p in known} == {id(p) for p in model.parameters()}
-    assert len(known) == len(list(model.parameters()))
-    assert set(optimizer.state) <= set(known)
+    in_optimizer = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    assert {id(p) for p in in_optimizer} == {id(p) for p in model.parameters()}
+    assert len(in_optimizer) == len(list(model.parameters()))
+    assert set(optimizer.state) <= set(in_optimizer)
     before = {key: p.detach().clone() for key, p in model.named_parameters()}
     train(model, optimizer, x, steps=1)
     for key, parameter in model.named_parameters():
@@ -132,7 +132,7 @@ def test_every_parameter_is_in_the_optimiser_and_moves(name: str) -> None:
 
 
 def test_training_continues_as_if_the_removed_neurons_had_never_been_there() -> None:
-    """A dimension that reads and writes nothing changes nothing: with and without it, training is the same."""
+    """Training is the same with a dimension whose weights are all zero, and without it."""
     torch.manual_seed(0)
     full, x = Toy(5), torch.randn(16, 3)
     with torch.no_grad():
@@ -141,7 +141,7 @@ def test_training_continues_as_if_the_removed_neurons_had_never_been_there() -> 
         full.reader.weight[:, 2] = 0
     cut = Toy(5)
     cut.load_state_dict(full.state_dict())
-    # The loss sees the dead dimension's exp(0) through a weight of zero, whose gradient alone is not zero.
+    # The dead dimension adds exp(0) times a weight of zero to the outputs; the gradient of this weight is not zero.
     full.reader.weight.register_hook(lambda grad: grad * torch.tensor([1.0, 1, 0, 1, 1]))
     optimizers = [torch.optim.Adam(model.parameters(), lr=0.05) for model in (full, cut)]
     for model, optimizer in zip((full, cut), optimizers, strict=True):
@@ -185,11 +185,11 @@ def test_gradients_and_frozen_layers_are_carried_over() -> None:
     assert not model.log_var.weight.requires_grad
 
 
-@pytest.mark.parametrize("gone", [[0, 1], [0, 1, 2], range(3)])
-def test_a_removal_to_one_or_less_is_refused(gone: list[int]) -> None:
+@pytest.mark.parametrize("removed", [[0, 1], [0, 1, 2], range(3)])
+def test_a_removal_that_leaves_fewer_than_two_is_refused(removed: list[int]) -> None:
     model = Toy(3)
     with pytest.raises(ValueError, match="2 must stay"):
-        model.remove(list(gone))
+        model.remove(list(removed))
     assert model.mu.out_features == 3
 
 

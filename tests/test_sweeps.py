@@ -19,13 +19,13 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 
 @given(st.lists(st.integers(0, 9_999), min_size=1, max_size=20, unique=True))
-def test_numbers_reads_what_a_list_says(values: list[int]) -> None:
+def test_parse_int_list_reads_lists(values: list[int]) -> None:
     assert parse_int_list("dims", ",".join(map(str, values))) == values
     assert parse_int_list("dims", " , ".join(map(str, values))) == values
 
 
 @given(st.integers(0, 500), st.integers(0, 500))
-def test_numbers_reads_ranges(first: int, length: int) -> None:
+def test_parse_int_list_reads_ranges(first: int, length: int) -> None:
     assert parse_int_list("seeds", f"{first}-{first + length}") == list(range(first, first + length + 1))
     assert parse_int_list("seeds", f"{first}-{first + length},{first + length + 7}")[-2:] == [
         first + length,
@@ -34,29 +34,29 @@ def test_numbers_reads_ranges(first: int, length: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a", "1,,2", "4-1", "1-2-3", "-1", "1.5", "1,1", "0-3,2", "0-99999999"])
-def test_what_is_no_list_of_numbers_is_refused(text: str) -> None:
+def test_an_invalid_list_of_numbers_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--seeds"):
         parse_int_list("seeds", text)
 
 
 @pytest.mark.parametrize("dataset", sorted(PRESETS))
 def test_the_papers_values_are_the_defaults(dataset: str) -> None:
-    known = PRESETS[dataset]
+    preset = PRESETS[dataset]
     runs = [job.config for job in sweep("grid", dataset)]
     assert {(run.model.init_dim, run.training.seed) for run in runs} == {
-        (size, seed) for size in known.grid for seed in range(5)
+        (size, seed) for size in preset.grid for seed in range(5)
     }
-    assert {(run.kind, run.training.epochs) for run in runs} == {("fixed", known.epochs)}
+    assert {(run.kind, run.training.epochs) for run in runs} == {("fixed", preset.epochs)}
     starts = [job.config for job in sweep("sweep-init", dataset)]
     assert {(run.model.init_dim, run.training.seed) for run in starts} == {
-        (s, seed) for s in known.init_dims for seed in range(5)
+        (s, seed) for s in preset.init_dims for seed in range(5)
     }
     assert {run.kind for run in starts} == {"adaptive"}
     assert [job.config.training.seed for job in sweep("seeds", dataset)] == [0, 1, 2, 3, 4]
-    assert {job.config.model.init_dim for job in sweep("seeds", dataset)} == {known.init_dims[0]}
+    assert {job.config.model.init_dim for job in sweep("seeds", dataset)} == {preset.init_dims[0]}
 
 
-def test_sweeps_are_lists_over_the_one_run_type() -> None:
+def test_a_sweep_is_a_list_of_runs() -> None:
     (job,) = sweep("seeds", "digits", seeds=[3], epochs=7)
     assert job.config == resolve("adaptive", "digits", seed=3, epochs=7)
     (job,) = sweep("grid", "digits", sizes=[6], seeds=[1])
@@ -70,7 +70,7 @@ def test_a_run_of_several_sweeps_is_done_once() -> None:
     assert names[:5] == [job.config.name for job in both[:5]]
 
 
-def test_rule_settings_mean_nothing_to_a_fixed_size() -> None:
+def test_rule_settings_have_no_effect_with_a_fixed_size() -> None:
     with pytest.raises(ConfigError, match="--patience has no effect with a model of fixed size"):
         sweep("grid", "digits", patience=7)
 
@@ -123,7 +123,7 @@ def test_a_run_takes_at_most_the_threads_of_its_job(
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("settings", "message"),
     [
         ({"executor": "slurm"}, "--executor slurm is not known"),
         ({"jobs": 0}, "--jobs must be"),
@@ -132,19 +132,20 @@ def test_a_run_takes_at_most_the_threads_of_its_job(
         ({"executor": "ray", "gpus_per_run": -1.0}, "--gpus-per-run must be"),
     ],
 )
-def test_a_senseless_schedule_is_refused(given: dict[str, object], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        Schedule(**given)  # type: ignore[arg-type]
+def test_an_invalid_schedule_is_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Schedule(**settings)  # type: ignore[arg-type]
 
 
-def plan(tmp_path: Path, text: str) -> Path:
+def write_plan(tmp_path: Path, text: str) -> Path:
+    """Write a plan file; return its path."""
     path = tmp_path / "plan.toml"
     path.write_text(text)
     return path
 
 
 def test_a_plan_is_its_sweeps_in_one_list(tmp_path: Path) -> None:
-    path = plan(
+    path = write_plan(
         tmp_path,
         """
         title = "both"
@@ -166,18 +167,18 @@ def test_a_plan_is_its_sweeps_in_one_list(tmp_path: Path) -> None:
         epochs = 10
         """,
     )
-    told = load_plan(path)
+    plan = load_plan(path)
     expected = [
         *sweep("grid", "digits", sizes=[4, 8], seeds=[0, 1], epochs=9, fid_features="none"),
         *sweep("grid", "mnist", sizes=[4, 8], seeds=[0, 1], epochs=9, fid_features="none"),
         *sweep("sweep-init", "digits", sizes=[16], seeds=[0, 1], epochs=10, patience=3, fid_features="none", beta=4.0),
     ]
-    assert told.title == "both"
-    assert [job.config.name for job in told.jobs(Execution()).jobs] == [job.config.name for job in expected]
+    assert plan.title == "both"
+    assert [job.config.name for job in plan.jobs(Execution()).jobs] == [job.config.name for job in expected]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("kind =", "is not TOML"),
         ("title = 'none'", r"lists no \[\[sweep\]\]"),
@@ -202,13 +203,13 @@ def test_a_plan_is_its_sweeps_in_one_list(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_senseless_plan_names_the_place(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(PlanError, match=said):
-        load_plan(plan(tmp_path, text)).jobs(Execution())
+def test_an_invalid_plan_is_refused_with_the_place_of_the_error(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        load_plan(write_plan(tmp_path, text)).jobs(Execution())
 
 
 def test_a_plan_may_follow_the_authors_protocol(tmp_path: Path) -> None:
-    path = plan(
+    path = write_plan(
         tmp_path,
         """
         [defaults]
@@ -235,41 +236,41 @@ def test_a_plan_may_follow_the_authors_protocol(tmp_path: Path) -> None:
     ]
 
 
-def test_a_plan_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_plan_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="cannot be read"):
         load_plan(tmp_path / "nothing.toml")
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
-def test_the_plans_of_the_project_make_sense(path: Path) -> None:
-    told = load_plan(path)
-    assert told.jobs(Execution(results_dir=Path("nowhere"))).jobs
-    assert (told.reduces == "") == (path.stem == "paper"), "a plan says what it reduces"
+def test_the_plans_of_the_project_are_valid(path: Path) -> None:
+    plan = load_plan(path)
+    assert plan.jobs(Execution(results_dir=Path("nowhere"))).jobs
+    assert (plan.reduces == "") == (path.stem == "paper"), "a plan must say what it reduces"
 
 
-def test_the_papers_plan_is_the_papers() -> None:
+def test_the_plan_of_the_paper_has_its_settings() -> None:
     jobs = load_plan(EXPERIMENTS / "paper.toml").jobs(Execution(results_dir=Path("nowhere"))).jobs
     assert {job.config.metrics.fid_features for job in jobs} == {"inception"}
     assert {job.config.settings["rule"] for job in jobs if job.config.kind == "adaptive"} == {"paper"}
     for dataset in ("sprites", "mnist", "fashionmnist", "eurosat"):
-        mine = [job.config for job in jobs if job.config.data.dataset == dataset]
-        assert {run.training.epochs for run in mine} == {PRESETS[dataset].epochs}
-        assert {run.training.seed for run in mine} == set(range(5))
-        assert len(mine) == 5 * (len(PRESETS[dataset].grid) + 3 + 1)
+        runs = [job.config for job in jobs if job.config.data.dataset == dataset]
+        assert {run.training.epochs for run in runs} == {PRESETS[dataset].epochs}
+        assert {run.training.seed for run in runs} == set(range(5))
+        assert len(runs) == 5 * (len(PRESETS[dataset].grid) + 3 + 1)
 
 
-def test_the_study_switches_each_difference_alone() -> None:
+def test_the_study_changes_each_difference_alone() -> None:
     jobs = load_plan(EXPERIMENTS / "study.toml").jobs(Execution(results_dir=Path("nowhere"))).jobs
-    same: dict[str, Any] = {"limit": 10_000, "epochs": 60, "init_dim": 64, "fid_features": "classifier"}
-    paper = resolve("adaptive", "mnist", **same)
-    mine = [job.config for job in jobs if job.config.data.dataset == "mnist" and job.config.training.seed == 0]
-    changed = [{k for k, v in run.to_json().items() if v != paper.to_json()[k]} for run in mine]
+    settings: dict[str, Any] = {"limit": 10_000, "epochs": 60, "init_dim": 64, "fid_features": "classifier"}
+    paper = resolve("adaptive", "mnist", **settings)
+    runs = [job.config for job in jobs if job.config.data.dataset == "mnist" and job.config.training.seed == 0]
+    changed = [{k for k, v in run.to_json().items() if v != paper.to_json()[k]} for run in runs]
     everything = set(protocol_settings("authors"))
     alone = everything - {"rule"} | {"slow_down", "stopping"}
     assert [len(names) for names in changed[:9]] == [0, 1, 2, 1, 1, 1, 1, 1, 1]
     assert set().union(*changed[1:9]) == alone
     assert changed[9:] == [everything, everything - {"posterior"}]
-    assert len(jobs) == 2 * len(mine)
+    assert len(jobs) == 2 * len(runs)
 
 
 def test_a_sweep_is_checked_at_its_own_first_size(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "index", 
 
 
 class Waits(TorchDispatchMode):
-    """Counts operations that would wait for a GPU or copy to it."""
+    """Counts the operations that would wait for a GPU or copy to it."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -35,9 +35,9 @@ def trainers(batch_size: int, **changes: Any) -> list[Trainer]:
     """Return two trainers of different sizes after their first epoch, in which optimisers create their state."""
     settings = {**TINY, "batch_size": batch_size, "fid_features": "none", **changes}
     configs = [resolve("adaptive", "digits", **{**settings, "init_dim": size}) for size in (14, 9)]
-    made = [Trainer(config, digits(200), torch.device("cpu")) for config in configs]
-    train_stack(made, 1)
-    return made
+    pair = [Trainer(config, digits(200), torch.device("cpu")) for config in configs]
+    train_stack(pair, 1)
+    return pair
 
 
 def waits(call: Callable[[], object]) -> int:

@@ -55,7 +55,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Interrupt(Callback):
-    """Interrupts a run after an epoch; records epochs and messages."""
+    """Records epochs and messages; interrupts the run after epoch `after` (0: never)."""
 
     def __init__(self, after: int = 0) -> None:
         self.after, self.epochs, self.messages = after, list[int](), list[str]()
@@ -69,7 +69,7 @@ class Interrupt(Callback):
             raise KeyboardInterrupt
 
 
-def test_leaves_what_the_design_asks_for(undisturbed: Path) -> None:
+def test_a_run_writes_its_tables_and_deletes_its_checkpoint(undisturbed: Path) -> None:
     metrics = pd.read_csv(undisturbed / "metrics.csv")
     assert tuple(metrics.columns) == COLUMNS["metrics"]
     assert metrics["epoch"].tolist() == list(range(1, 7))
@@ -99,7 +99,7 @@ def test_names_no_path_outside_its_directory(undisturbed: Path) -> None:
             assert outside.encode() not in content, (file, outside)
 
 
-def test_same_seed_same_results_another_seed_others(undisturbed: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_results_and_another_seed_others(undisturbed: Path, tmp_path: Path) -> None:
     again = run(tiny(), Execution(results_dir=tmp_path)).path
     assert again.name == undisturbed.name
     assert contents(again) == contents(undisturbed)
@@ -117,7 +117,7 @@ def test_same_seed_same_results_another_seed_others(undisturbed: Path, tmp_path:
         {"metrics_every": 2},
     ],
 )
-def test_metrics_do_not_touch_training(undisturbed: Path, tmp_path: Path, metrics: dict[str, Any]) -> None:
+def test_metrics_do_not_affect_training(undisturbed: Path, tmp_path: Path, metrics: dict[str, Any]) -> None:
     other = run(tiny(**metrics), Execution(results_dir=tmp_path)).path
     losses = [pd.read_csv(path / "metrics.csv")["train_loss"].tolist() for path in (undisturbed, other)]
     assert losses[0] == losses[1]
@@ -131,15 +131,15 @@ def test_metrics_on_every_second_epoch(undisturbed: Path, tmp_path: Path) -> Non
     assert metrics["train_loss"].notna().all()
     every = pd.read_csv(undisturbed / "metrics.csv")
     assert metrics["recon_loss"][1] == every["recon_loss"][1]
-    picture = imread(draw_overview(outcome.path))
-    (panel,) = [picture[-400:-60, : picture.shape[1] // 2, :3]]
+    image = imread(draw_overview(outcome.path))
+    panel = image[-400:-60, : image.shape[1] // 2, :3]
     assert (panel.max(axis=2) - panel.min(axis=2) > 0.3).sum() > 100, "no blue line is drawn in the last panel"
     with pytest.raises(ConfigError, match="--metrics-every must divide --patience 2"):
         tiny(metrics_every=3)
 
 
 @pytest.mark.parametrize("after", range(1, 7))
-def test_resumes_where_it_was(undisturbed: Path, tmp_path: Path, after: int) -> None:
+def test_an_interrupted_run_resumes_at_its_next_epoch(undisturbed: Path, tmp_path: Path, after: int) -> None:
     execution = Execution(results_dir=tmp_path)
     with pytest.raises(KeyboardInterrupt):
         run(tiny(), execution, Interrupt(after))
@@ -147,22 +147,22 @@ def test_resumes_where_it_was(undisturbed: Path, tmp_path: Path, after: int) -> 
     # What a kill in the middle of the next epoch could leave behind.
     with (directory / "metrics.csv").open("a") as file:
         file.write(f"{after + 1},14,9.9,torn")
-    rest = Interrupt()
-    assert contents(run(tiny(), execution, rest).path) == contents(undisturbed)
-    assert rest.epochs == list(range(after + 1, 7))
+    callback = Interrupt()
+    assert contents(run(tiny(), execution, callback).path) == contents(undisturbed)
+    assert callback.epochs == list(range(after + 1, 7))
     sessions = json.loads((directory / "provenance.json").read_text())["sessions"]
     assert [session["first_epoch"] for session in sessions] == [1, after + 1]
 
 
-def test_resuming_with_other_threads_is_said(tmp_path: Path) -> None:
+def test_resuming_with_other_threads_is_reported(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(tiny(), Execution(results_dir=tmp_path, threads=1), Interrupt(2))
-    seen = Interrupt()
-    run(tiny(), Execution(results_dir=tmp_path, threads=2), seen)
-    assert any("started on cpu with 1 threads" in text for text in seen.messages)
+    callback = Interrupt()
+    run(tiny(), Execution(results_dir=tmp_path, threads=2), callback)
+    assert any("started on cpu with 1 threads" in text for text in callback.messages)
 
 
-def test_a_directory_at_work_is_left_to_the_other_process(tmp_path: Path) -> None:
+def test_a_directory_in_use_is_left_to_the_other_process(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, tiny())
     with directory.locked(), pytest.raises(BusyError, match="being worked on by another process"):
         run(tiny(), Execution(results_dir=tmp_path), wait=False)
@@ -170,7 +170,7 @@ def test_a_directory_at_work_is_left_to_the_other_process(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["summary.json", "provenance.json", "config.json", "checkpoint.pt"])
-def test_files_that_are_not_ours_are_said(undisturbed: Path, tmp_path: Path, name: str) -> None:
+def test_files_of_another_program_are_reported(undisturbed: Path, tmp_path: Path, name: str) -> None:
     directory = tmp_path / undisturbed.name
     if name == "summary.json":
         shutil.copytree(undisturbed, directory)
@@ -179,9 +179,9 @@ def test_files_that_are_not_ours_are_said(undisturbed: Path, tmp_path: Path, nam
             run(tiny(), Execution(results_dir=tmp_path), Interrupt(2))
     if name == "checkpoint.pt":
         torch.save({"other": 1}, directory / name)
-        seen = Interrupt()
-        assert contents(run(tiny(), Execution(results_dir=tmp_path), seen).path) == contents(undisturbed)
-        assert any("resuming from the previous checkpoint" in text for text in seen.messages)
+        callback = Interrupt()
+        assert contents(run(tiny(), Execution(results_dir=tmp_path), callback).path) == contents(undisturbed)
+        assert any("resuming from the previous checkpoint" in text for text in callback.messages)
         return
     (directory / name).write_text("{}")
     with pytest.raises(ConfigError, match=name):
@@ -190,22 +190,22 @@ def test_files_that_are_not_ours_are_said(undisturbed: Path, tmp_path: Path, nam
 
 def test_a_finished_run_is_left_alone(undisturbed: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in undisturbed.iterdir()}
-    seen = Interrupt()
-    outcome = run(tiny(), Execution(results_dir=undisturbed.parent), seen)
+    callback = Interrupt()
+    outcome = run(tiny(), Execution(results_dir=undisturbed.parent), callback)
     assert outcome.skipped
-    assert seen.epochs == []
+    assert callback.epochs == []
     assert {file: file.stat().st_mtime_ns for file in undisturbed.iterdir()} == before
 
 
 @pytest.mark.parametrize(
-    ("damaged", "said", "first"),
+    ("damaged", "message", "first"),
     [
         (["checkpoint.pt"], "checkpoint.pt is damaged; resuming from the previous checkpoint", 3),
         (["checkpoint.pt", "checkpoint.previous.pt"], "the run starts again at epoch 1", 1),
     ],
 )
-def test_a_damaged_checkpoint_is_said_and_repaired(
-    undisturbed: Path, tmp_path: Path, damaged: list[str], said: str, first: int
+def test_a_damaged_checkpoint_is_reported_and_replaced(
+    undisturbed: Path, tmp_path: Path, damaged: list[str], message: str, first: int
 ) -> None:
     execution = Execution(results_dir=tmp_path)
     with pytest.raises(KeyboardInterrupt):
@@ -213,46 +213,46 @@ def test_a_damaged_checkpoint_is_said_and_repaired(
     for name in damaged:
         checkpoint = tmp_path / tiny().name / name
         content = bytearray(checkpoint.read_bytes())
-        # One cut short, one with a flipped bit in the middle of its weights.
+        # The newest is cut short; the previous one gets a flipped bit in the middle of its weights.
         checkpoint.write_bytes(content[:1000])
         if name == "checkpoint.previous.pt":
             content[len(content) // 2] ^= 1
             checkpoint.write_bytes(content)
-    seen = Interrupt()
-    assert contents(run(tiny(), execution, seen).path) == contents(undisturbed)
-    assert any(said in text for text in seen.messages)
-    assert seen.epochs[0] == first
+    callback = Interrupt()
+    assert contents(run(tiny(), execution, callback).path) == contents(undisturbed)
+    assert any(message in text for text in callback.messages)
+    assert callback.epochs[0] == first
 
 
-def test_a_torn_table_is_mended_and_said(undisturbed: Path, tmp_path: Path) -> None:
+def test_a_torn_table_is_repaired_and_reported(undisturbed: Path, tmp_path: Path) -> None:
     execution = Execution(results_dir=tmp_path)
     with pytest.raises(KeyboardInterrupt):
         run(tiny(), execution, Interrupt(3))
     table = tmp_path / tiny().name / "latent.csv"
     table.write_text(table.read_text()[:-7])
-    seen = Interrupt()
-    assert contents(run(tiny(), execution, seen).path) == contents(undisturbed)
-    assert "latent.csv: brought back to the last checkpoint" in seen.messages
+    callback = Interrupt()
+    assert contents(run(tiny(), execution, callback).path) == contents(undisturbed)
+    assert "latent.csv: brought back to the last checkpoint" in callback.messages
 
 
-@pytest.mark.parametrize("gone", ["everything", "metrics.csv"])
-def test_a_directory_that_disappears_is_written_again(undisturbed: Path, tmp_path: Path, gone: str) -> None:
+@pytest.mark.parametrize("deleted", ["everything", "metrics.csv"])
+def test_a_directory_that_disappears_is_written_again(undisturbed: Path, tmp_path: Path, deleted: str) -> None:
     class Vanish(Interrupt):
         def on_epoch_end(self, epoch: int, row: Row, step: Step | None) -> None:
             super().on_epoch_end(epoch, row, step)
             if epoch == 3:
-                shutil.rmtree(tmp_path) if gone == "everything" else (tmp_path / tiny().name / gone).unlink()
+                shutil.rmtree(tmp_path) if deleted == "everything" else (tmp_path / tiny().name / deleted).unlink()
 
-    seen = Vanish()
-    outcome = run(tiny(), Execution(results_dir=tmp_path), seen)
+    callback = Vanish()
+    outcome = run(tiny(), Execution(results_dir=tmp_path), callback)
     assert contents(outcome.path) == contents(undisturbed)
-    assert any("has disappeared" in text for text in seen.messages)
+    assert any("has disappeared" in text for text in callback.messages)
 
 
-def test_a_disk_that_is_full_loses_nothing(undisturbed: Path, tmp_path: Path) -> None:
+def test_a_full_disk_loses_nothing(undisturbed: Path, tmp_path: Path) -> None:
     options = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
     command = [sys.executable, "-m", "aldvae", "adaptive", *options, f"--results-dir={tmp_path}"]
-    # A file may not grow beyond the size of the second checkpoint's, as on a disk with so little left.
+    # No file may grow beyond this size, as on a disk that is nearly full.
     limit = 120_000
 
     def small() -> None:
@@ -267,27 +267,27 @@ def test_a_disk_that_is_full_loses_nothing(undisturbed: Path, tmp_path: Path) ->
 
 
 def test_a_second_process_waits_for_the_first(undisturbed: Path, tmp_path: Path) -> None:
-    first = Thread(target=lambda: run(tiny(), Execution(results_dir=tmp_path), Started(begun)))
-    begun = Event()
+    first = Thread(target=lambda: run(tiny(), Execution(results_dir=tmp_path), Started(started)))
+    started = Event()
     first.start()
-    assert begun.wait(60)
-    seen = Interrupt()
-    outcome = run(tiny(), Execution(results_dir=tmp_path), seen)
+    assert started.wait(60)
+    callback = Interrupt()
+    outcome = run(tiny(), Execution(results_dir=tmp_path), callback)
     first.join()
     assert outcome.skipped
-    assert seen.epochs == []
-    assert any("another process is at work" in text for text in seen.messages)
+    assert callback.epochs == []
+    assert any("another process is at work" in text for text in callback.messages)
     assert contents(outcome.path) == contents(undisturbed)
 
 
 class Started(Callback):
-    """Sets an event when the first epoch begins, and takes its time."""
+    """Sets an event when the run starts, and slows each epoch down."""
 
-    def __init__(self, begun: Event) -> None:
-        self.begun = begun
+    def __init__(self, started: Event) -> None:
+        self.started = started
 
     def on_start(self, config: RunConfig, first_epoch: int) -> None:  # noqa: ARG002
-        self.begun.set()
+        self.started.set()
 
     def on_epoch_end(self, epoch: int, row: Row, step: Step | None) -> None:  # noqa: ARG002
         time.sleep(0.2)
@@ -321,7 +321,7 @@ def test_the_model_loads_with_one_call_and_is_the_trained_one(undisturbed: Path,
     assert {name: row[name] for name in measured} == pytest.approx(measured, rel=1e-5)
 
 
-def test_a_model_that_is_not_there_or_damaged(undisturbed: Path, tmp_path: Path) -> None:
+def test_a_missing_or_damaged_model_is_refused(undisturbed: Path, tmp_path: Path) -> None:
     with pytest.raises(AldvaeError, match="does not exist"):
         aldvae.load(tmp_path)
     damaged = tmp_path / "model.safetensors"
@@ -330,16 +330,16 @@ def test_a_model_that_is_not_there_or_damaged(undisturbed: Path, tmp_path: Path)
         aldvae.load(damaged)
 
 
-def test_no_stop_goes_down_to_two_and_tells_where_it_would_have_stopped(tmp_path: Path) -> None:
+def test_no_stop_shrinks_to_two_and_records_where_it_would_have_stopped(tmp_path: Path) -> None:
     # With these thresholds the rule stops as soon as its window is full.
     always = {f"threshold_{m}": float("-inf") for m in ("recon_loss", "silhouette", "fid_recon", "fid_gen")}
     stopping = tiny(window=4, epochs=10, **always)
     stopped = run(stopping, Execution(results_dir=tmp_path)).summary
     assert (stopped["stop_epoch"], stopped["stop_latent_dim"], stopped["latent_dim"]) == (4, 9, 9)
-    gone_on = run(stopping.override(stop=False), Execution(results_dir=tmp_path))
-    assert (gone_on.summary["stop_epoch"], gone_on.summary["stop_latent_dim"]) == (4, 9)
-    assert gone_on.summary["latent_dim"] == 2
-    decisions = pd.read_csv(gone_on.path / "decisions.csv")
+    continued = run(stopping.override(stop=False), Execution(results_dir=tmp_path))
+    assert (continued.summary["stop_epoch"], continued.summary["stop_latent_dim"]) == (4, 9)
+    assert continued.summary["latent_dim"] == 2
+    decisions = pd.read_csv(continued.path / "decisions.csv")
     assert decisions["action"].tolist()[:2] == ["remove", "would stop"]
 
 
@@ -351,7 +351,7 @@ def test_a_fixed_size_stays(tmp_path: Path) -> None:
     assert set(pd.read_csv(outcome.path / "metrics.csv")["latent_dim"]) == {14}
 
 
-def test_a_loss_that_is_no_number_keeps_the_rows_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_of_nan_keeps_the_earlier_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     healthy = Trainer.train_epoch
     monkeypatch.setattr(
         Trainer, "train_epoch", lambda self, epoch: float("nan") if epoch == 4 else healthy(self, epoch)
@@ -382,7 +382,7 @@ def test_an_unfinished_run_on_other_data_is_refused(tmp_path: Path) -> None:
         RunDirectory(tmp_path, tiny()).check({"data": "other", "features": "other"})
 
 
-def test_a_results_directory_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_results_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"--results-dir .* cannot be written"):
         run(tiny(), Execution(results_dir=tmp_path / "file"))
@@ -407,28 +407,28 @@ def test_every_parameter_that_is_not_frozen_moves_after_a_removal(shrunk_layers:
     assert trainer.model.latent_dim == 9
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer.train_epoch(2)
-    still = {name for name, p in trainer.model.named_parameters() if torch.equal(p, before[name])}
-    held = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    unchanged = {name for name, p in trainer.model.named_parameters() if torch.equal(p, before[name])}
+    in_optimizer = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
     shrunk = {f"{layer}.{part}" for layer in ("mu", "log_var", "reader") for part in ("weight", "bias")}
-    assert still == (shrunk if shrunk_layers == "frozen" else set())
-    assert held == {id(p) for name, p in trainer.model.named_parameters() if name not in still}
+    assert unchanged == (shrunk if shrunk_layers == "frozen" else set())
+    assert in_optimizer == {id(p) for name, p in trainer.model.named_parameters() if name not in unchanged}
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_the_training_images_come_in_a_new_order_each_epoch_unless_told_otherwise(
+def test_the_training_images_have_a_new_order_each_epoch_unless_shuffle_is_off(
     monkeypatch: pytest.MonkeyPatch, shuffle: bool
 ) -> None:
-    data, seen, step = digits(200), list[torch.Tensor](), Trainer._step
+    data, batches, step = digits(200), list[torch.Tensor](), Trainer._step
 
-    def watched(trainer: Trainer, x: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-        seen.append(x)
+    def recording_step(trainer: Trainer, x: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+        batches.append(x)
         return step(trainer, x, random)
 
-    monkeypatch.setattr(Trainer, "_step", watched)
+    monkeypatch.setattr(Trainer, "_step", recording_step)
     trainer = Trainer(tiny(shuffle=shuffle), data, torch.device("cpu"))
     for epoch in (1, 2):
         trainer.train_epoch(epoch)
-    first, second = torch.cat(seen).split(len(data.train))
+    first, second = torch.cat(batches).split(len(data.train))
     expected = to_float(data.train.x)
     assert torch.equal(first, expected) == torch.equal(first, second) == (not shuffle)
     assert torch.equal(first.flatten(1).unique(dim=0), expected.flatten(1).unique(dim=0))
@@ -438,11 +438,11 @@ AUTHORS: dict[str, Any] = {"protocol": "authors", "silhouette_samples": 50, "fid
 
 
 @pytest.mark.parametrize("after", [4, 6, 8, 10])
-def test_a_run_of_the_robust_rule_resumes_also_in_the_middle_of_a_trial(tmp_path: Path, after: int) -> None:
-    """A posterior that uses all dimensions, and trials that last two epochs."""
-    given: dict[str, Any] = {"limit": 300, "hidden_dim": 32, "fid_samples": 80, "silhouette_samples": 80}
-    given |= {"posterior": "softmax", "patience": 2, "epochs": 14, "init_dim": 24}
-    config = resolve("adaptive", "digits", rule="robust", **given)
+def test_a_run_with_the_robust_rule_resumes_even_in_the_middle_of_a_trial(tmp_path: Path, after: int) -> None:
+    """The posterior uses all dimensions, so the rule removes on trial; a trial lasts two epochs."""
+    settings: dict[str, Any] = {"limit": 300, "hidden_dim": 32, "fid_samples": 80, "silhouette_samples": 80}
+    settings |= {"posterior": "softmax", "patience": 2, "epochs": 14, "init_dim": 24}
+    config = resolve("adaptive", "digits", rule="robust", **settings)
     whole = run(config, Execution(results_dir=tmp_path / "whole"))
     actions = set(pd.read_csv(whole.path / "decisions.csv")["action"])
     assert "remove" in actions
@@ -452,16 +452,24 @@ def test_a_run_of_the_robust_rule_resumes_also_in_the_middle_of_a_trial(tmp_path
     assert contents(run(config, execution).path) == contents(whole.path)
 
 
-def test_final_metrics_are_those_of_the_model_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rule that stops at the last epoch, after that was measured, and removes with the stop."""
+def test_the_final_metrics_are_those_of_the_final_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule stops at the last epoch, after its metrics, and removes neurons with the stop."""
 
     def stop_at_the_end(rule: RobustRule, state: Any, epoch: int, latent_dim: int, *_: Any) -> Any:
         last = epoch == rule.epochs
         return state, Decision(epoch, latent_dim, remove=4 if last else 0, stop=last)
 
     monkeypatch.setattr(RobustRule, "adapt", stop_at_the_end)
-    given: dict[str, Any] = {"limit": 300, "hidden_dim": 32, "fid_samples": 80, "silhouette_samples": 80, "epochs": 3}
-    outcome = run(resolve("adaptive", "digits", rule="robust", init_dim=12, **given), Execution(results_dir=tmp_path))
+    settings: dict[str, Any] = {
+        "limit": 300,
+        "hidden_dim": 32,
+        "fid_samples": 80,
+        "silhouette_samples": 80,
+        "epochs": 3,
+    }
+    outcome = run(
+        resolve("adaptive", "digits", rule="robust", init_dim=12, **settings), Execution(results_dir=tmp_path)
+    )
     final, rows = outcome.summary["final"], pd.read_csv(outcome.path / "metrics.csv")
     assert list(rows["latent_dim"]) == [12, 12, 12]
     assert (final["latent_dim"], outcome.summary["latent_dim"], final["epoch"]) == (8, 8, 3)
@@ -471,14 +479,14 @@ def test_final_metrics_are_those_of_the_model_that_is_left(tmp_path: Path, monke
     assert final["train_loss"] == rows["train_loss"].iloc[-1]
 
 
-def test_a_run_of_the_authors_protocol_resumes_and_leaves_its_model(tmp_path: Path) -> None:
+def test_a_run_with_the_authors_protocol_resumes_and_saves_its_model(tmp_path: Path) -> None:
     config = tiny(**AUTHORS)
     whole = run(config, Execution(results_dir=tmp_path / "whole"))
     for after in (1, 3):
-        place = tmp_path / str(after)
+        results_dir = tmp_path / str(after)
         with pytest.raises(KeyboardInterrupt):
-            run(config, Execution(results_dir=place), Interrupt(after))
-        resumed = run(config, Execution(results_dir=place))
+            run(config, Execution(results_dir=results_dir), Interrupt(after))
+        resumed = run(config, Execution(results_dir=results_dir))
         assert contents(resumed.path) == contents(whole.path)
         assert (resumed.path / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
     assert whole.summary["rule"] == "authors"
@@ -488,11 +496,11 @@ def test_a_run_of_the_authors_protocol_resumes_and_leaves_its_model(tmp_path: Pa
     assert log_var.shape[1] == whole.summary["latent_dim"] == 4
 
 
-def test_the_authors_protocol_asks_for_classes(tmp_path: Path) -> None:
+def test_the_authors_protocol_needs_labels(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(200, 6)))
     execution = Execution(results_dir=tmp_path / "runs", own_data=tmp_path / "x.npy")
-    given = {**AUTHORS, "clusters": 3, "validation": 0.4}
-    config = resolve("adaptive", str(tmp_path / "x.npy"), execution, **given)
+    settings = {**AUTHORS, "clusters": 3, "validation": 0.4}
+    config = resolve("adaptive", str(tmp_path / "x.npy"), execution, **settings)
     with pytest.raises(ConfigError, match="--silhouette-groups classes needs labels"):
         run(config, execution)
     assert not execution.results_dir.exists()
@@ -510,14 +518,16 @@ REAL: dict[str, dict[str, Any]] = {
     "name", ["mnist", "fashionmnist", *(pytest.param(n, marks=pytest.mark.slow) for n in ("eurosat", "sprites"))]
 )
 def test_real_data_are_learned_while_the_model_shrinks(data_dir: Path, tmp_path: Path, name: str) -> None:
-    given: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "epochs": 3,
         "fid_features": "pca",
         "patience": 2,
         "fid_samples": 16,
         "silhouette_samples": 16,
     }
-    outcome = run(resolve("adaptive", name, **(given | REAL[name])), Execution(results_dir=tmp_path, data_dir=data_dir))
+    outcome = run(
+        resolve("adaptive", name, **(settings | REAL[name])), Execution(results_dir=tmp_path, data_dir=data_dir)
+    )
     metrics = pd.read_csv(outcome.path / "metrics.csv")
     assert metrics["recon_loss"].is_monotonic_decreasing
     assert metrics["latent_dim"].tolist() == [100, 100, 95, 95][: len(metrics)]
@@ -527,7 +537,7 @@ def test_real_data_are_learned_while_the_model_shrinks(data_dir: Path, tmp_path:
 def test_every_network_shrinks_from_a_hundred_to_two(tmp_path: Path, network: str, shape: tuple[int, ...]) -> None:
     x = np.random.default_rng(0).integers(0, 256, (60, *shape[1:], shape[0]), dtype=np.uint8)
     np.save(tmp_path / "x.npy", x)
-    given: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "epochs": 12,
         "rule": "paper",
         "patience": 1,
@@ -536,9 +546,9 @@ def test_every_network_shrinks_from_a_hundred_to_two(tmp_path: Path, network: st
         "fid_samples": 20,
         "silhouette_samples": 20,
     }
-    given |= {"clusters": 3, "network": network, "init_dim": 100} | ({"channels": 8} if network == "video" else {})
+    settings |= {"clusters": 3, "network": network, "init_dim": 100} | ({"channels": 8} if network == "video" else {})
     execution = Execution(results_dir=tmp_path, own_data=tmp_path / "x.npy")
-    config = resolve("adaptive", str(tmp_path / "x.npy"), execution, slow_step=9, **given)
+    config = resolve("adaptive", str(tmp_path / "x.npy"), execution, slow_step=9, **settings)
     outcome = run(config, execution)
     assert outcome.summary["latent_dim"] == aldvae.load(outcome.path).latent_dim == 2
 

@@ -103,8 +103,8 @@ def test_axial_attention_reaches_along_each_axis_and_nowhere_else() -> None:
 @pytest.mark.parametrize("axis", [1, 2, 3])
 def test_attention_along_an_axis_is_that_of_torch_on_each_line(axis: int) -> None:
     torch.manual_seed(0)
-    layer, torchs = AxisAttention(8, axis, GRID[axis - 1]), nn.MultiheadAttention(8, 2, batch_first=True)
-    torchs.load_state_dict(
+    layer, reference = AxisAttention(8, axis, GRID[axis - 1]), nn.MultiheadAttention(8, 2, batch_first=True)
+    reference.load_state_dict(
         {
             "in_proj_weight": layer.read.weight,
             "in_proj_bias": torch.zeros(24),
@@ -115,7 +115,7 @@ def test_attention_along_an_axis_is_that_of_torch_on_each_line(axis: int) -> Non
     x = torch.randn(2, *GRID, 8)
     lines = x.movedim(axis, -2)
     flat = lines.flatten(0, 2) + layer.positions
-    expected = torchs(flat, flat, flat)[0].view_as(lines).movedim(-2, axis)
+    expected = reference(flat, flat, flat)[0].view_as(lines).movedim(-2, axis)
     torch.testing.assert_close(layer(x), expected)
 
 

@@ -25,12 +25,13 @@ from tests.conftest import Cli, resolve
 
 Values = dict[str, dict[int, list[float]]]
 
-# Seeds' values are quarters, and there are two or four, so that means are exact and no rounding decides a comparison.
+# Values are quarters, of two or four seeds: so means are exact, and comparisons do not depend on rounding.
 quarters = st.integers(-400, 400).map(lambda n: n / 4)
 
 
 @st.composite
 def measured(draw: st.DrawFn) -> Values:
+    """Draw the values of each metric at each size, one per seed."""
     sizes = draw(st.lists(st.integers(2, 64), min_size=2, max_size=5, unique=True))
     seeds = draw(st.sampled_from([2, 4]))
     metrics = draw(st.lists(st.sampled_from(CRITERIA), min_size=1, unique=True))
@@ -63,7 +64,7 @@ def test_all_metrics_must_agree() -> None:
     assert against.note == "no yardstick: the metrics disagree"
 
 
-def test_no_standard_error_no_yardstick() -> None:
+def test_without_a_standard_error_there_is_no_yardstick() -> None:
     alone = find_yardstick({"loss": {2: [1.0, 2.0], 4: [1.0]}})
     assert alone.size is None
     assert "two seeds" in alone.note
@@ -120,8 +121,10 @@ def test_a_yardstick_is_good_by_every_metric_and_no_smaller_size_is(values: Valu
         assert size >= found.size or any(size not in criterion.good for criterion in found.criteria.values())
 
 
-def make(results: Path, config: RunConfig, stop: int | None = None, size: int | None = None, **final: float) -> None:
-    """Leave a finished run of 100 training samples and 3 s an epoch, whose last row holds `final`."""
+def write_run(
+    results: Path, config: RunConfig, stop: int | None = None, size: int | None = None, **final: float
+) -> None:
+    """Write a finished run with 100 training samples and 3 s per epoch, whose last row holds `final`."""
     path = results / config.name
     path.mkdir(parents=True)
     last: dict[str, Any] = {"epoch": config.training.epochs, "latent_dim": size or config.model.init_dim} | final
@@ -149,12 +152,12 @@ def make(results: Path, config: RunConfig, stop: int | None = None, size: int | 
 LOSS = {4: 30.0, 8: 20.0, 16: 20.0}
 
 
-def make_grid(results: Path, seeds: Sequence[int] = (0, 1, 2), **settings: Any) -> None:
-    """Sizes 4, 8 and 16: good from 8 on by loss (beta 2) and `fid_recon`, equally good by `fid_gen`."""
+def write_grid(results: Path, seeds: Sequence[int] = (0, 1, 2), **settings: Any) -> None:
+    """Write runs of sizes 4, 8 and 16: good from 8 on by loss (beta 2) and `fid_recon`, all equal by `fid_gen`."""
     for size, loss in LOSS.items():
         for seed in seeds:
             config = resolve("fixed", "digits", init_dim=size, seed=seed, **{"epochs": 10, "beta": 2.0, **settings})
-            make(
+            write_run(
                 results,
                 config,
                 recon_loss=loss - 2 * seed,
@@ -168,36 +171,37 @@ def make_grid(results: Path, seeds: Sequence[int] = (0, 1, 2), **settings: Any) 
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """A grid, and runs of two rules beside it."""
+    """Write a grid and adaptive runs with two sets of settings; return their directory."""
     results = tmp_path / "runs"
-    make_grid(results, metrics_every=10)
+    write_grid(results, metrics_every=10)
     adaptive = resolve("adaptive", "digits", epochs=10, beta=2.0, init_dim=32)
-    make(results, adaptive.override(seed=0), stop=6, size=9)
-    make(results, adaptive.override(seed=1), stop=8, size=11)
-    make(results, adaptive.override(seed=2), size=7)
-    make(results, adaptive.override(patience=2, metrics_every=2, fid_features="none"), stop=4, size=8)
+    write_run(results, adaptive.override(seed=0), stop=6, size=9)
+    write_run(results, adaptive.override(seed=1), stop=8, size=11)
+    write_run(results, adaptive.override(seed=2), size=7)
+    write_run(results, adaptive.override(patience=2, metrics_every=2, fid_features="none"), stop=4, size=8)
     return results
 
 
-def found(results: Path) -> list[Series]:
+def series_of(results: Path) -> list[Series]:
+    """Return the finished runs in a directory, grouped by seed."""
     return group_by_seed(read_results(results))[0]
 
 
 def test_the_loss_is_that_of_the_runs_beta(results: Path) -> None:
-    (grid,) = find_grids(found(results))
+    (grid,) = find_grids(series_of(results))
     assert grid.values["loss"] == {size: pytest.approx([loss, loss + 0.02, loss + 0.04]) for size, loss in LOSS.items()}
     assert grid.values["fid_gen"][4] == [5, 6, 7]
 
 
 def test_the_table_holds_the_yardstick_and_each_metrics_size(results: Path) -> None:
-    (row,) = yardstick_table(find_grids(found(results))).to_dict("records")
+    (row,) = yardstick_table(find_grids(series_of(results))).to_dict("records")
     assert (row["yardstick"], row["size_by_loss"], row["size_by_fid_recon"], row["size_by_fid_gen"]) == (8, 8, 8, 4)
     assert (row["sizes"], row["seeds"], row["note"]) == ("4 8 16", "3 3 3", "")
     assert (row["settings"], row["fid_features"]) == ("beta 2.0, epochs 10", "classifier")
 
 
 def test_methods_are_measured_by_the_yardstick(results: Path) -> None:
-    table = comparison_table(found(results)).set_index("method")
+    table = comparison_table(series_of(results)).set_index("method")
     assert list(table.index) == [
         "grid search",
         "active units",
@@ -212,7 +216,7 @@ def test_methods_are_measured_by_the_yardstick(results: Path) -> None:
     assert table["found"].tolist() == ["1 of 1", "3 of 3", "3 of 3", "2 of 3", "1 of 1"]
     assert table.loc["rule paper", "size_deviation"] == pytest.approx(2**0.5, abs=1e-4)
     assert table["init_dim"].tolist() == [None, 16, 16, 32, 32]
-    # Of one seed: three models of 10 epochs; one; the mean of 6, 8 and all 10 epochs; 4. Each is 3 s and 100 images.
+    # Epochs per seed: three models of 10; a single one; the mean of 6, 8 and 10; 4. An epoch is 3 s and 100 images.
     assert table["epochs"].tolist() == [30, 10, 10, 8, 4]
     assert table["seconds"].tolist() == [90, 30, 30, 24, 12]
     assert table["images"].tolist() == [3000, 1000, 1000, 800, 400]
@@ -222,35 +226,35 @@ def test_a_model_without_a_dimension_to_spare_has_not_found_its_size(tmp_path: P
     for size in (4, 8):
         for seed, spare in ((0, 0), (1, 1)):
             config = resolve("fixed", "digits", epochs=1, init_dim=size, seed=seed)
-            make(tmp_path, config, recon_loss=1, kl=1, active_units=size - spare, dims_passive=spare)
-    table = comparison_table(found(tmp_path)).set_index("method")
+            write_run(tmp_path, config, recon_loss=1, kl=1, active_units=size - spare, dims_passive=spare)
+    table = comparison_table(series_of(tmp_path)).set_index("method")
     assert table["sizes"].tolist()[1:] == ["(8) 7", "(8) 7"]
     assert table["found"].tolist()[1:] == ["1 of 2", "1 of 2"]
 
 
 @pytest.mark.parametrize("other", [{"epochs": 9}, {"beta": 1.0}, {"lr": 0.01}, {"limit": 900}, {"stop": False}])
-def test_runs_that_train_otherwise_are_not_measured_by_the_grid(results: Path, other: dict[str, Any]) -> None:
+def test_runs_with_other_training_are_not_measured_by_the_grid(results: Path, other: dict[str, Any]) -> None:
     adaptive = {"epochs": 10, "beta": 2.0, "init_dim": 24, **other}
-    make(results, resolve("adaptive", "digits", **adaptive), stop=4, size=8)
-    assert 24 not in comparison_table(found(results))["init_dim"].tolist()
+    write_run(results, resolve("adaptive", "digits", **adaptive), stop=4, size=8)
+    assert 24 not in comparison_table(series_of(results))["init_dim"].tolist()
 
 
-def test_models_of_other_settings_are_another_grid(results: Path) -> None:
-    make_grid(results, epochs=20)
-    make_grid(results, fid_features="pca")
-    # Measured at other epochs, those of seed 2 are the same models again.
-    make_grid(results, metrics_every=1, seeds=[2, 3])
-    seen = [
+def test_models_with_other_settings_are_another_grid(results: Path) -> None:
+    write_grid(results, epochs=20)
+    write_grid(results, fid_features="pca")
+    # `metrics_every` does not affect training, so the models of seed 2 are those of the grid.
+    write_grid(results, metrics_every=1, seeds=[2, 3])
+    grids = [
         (grid.config.training.epochs, grid.config.metrics.fid_features, len(grid.points[0].seeds))
-        for grid in find_grids(found(results))
+        for grid in find_grids(series_of(results))
     ]
-    assert sorted(seen) == [(10, "classifier", 4), (10, "pca", 3), (20, "classifier", 3)]
+    assert sorted(grids) == [(10, "classifier", 4), (10, "pca", 3), (20, "classifier", 3)]
 
 
-def test_models_that_match_a_size_found_are_no_points_of_the_grid(results: Path) -> None:
-    lone = resolve("fixed", "digits", init_dim=9, epochs=10, beta=2.0)
-    make(results, lone, recon_loss=0, kl=0, fid_recon=0, fid_gen=0, active_units=9, dims_passive=0)
-    (grid,) = find_grids(found(results))
+def test_models_of_a_size_found_are_no_points_of_the_grid(results: Path) -> None:
+    config = resolve("fixed", "digits", init_dim=9, epochs=10, beta=2.0)
+    write_run(results, config, recon_loss=0, kl=0, fid_recon=0, fid_gen=0, active_units=9, dims_passive=0)
+    (grid,) = find_grids(series_of(results))
     assert grid.sizes == [4, 8, 16]
     (single,) = find_grids(Series(point.results[:1]) for point in grid.points)
     assert single.sizes == [4, 8, 16]
@@ -262,18 +266,18 @@ def test_without_frechet_distances_the_loss_alone_decides(tmp_path: Path) -> Non
     for size, loss in LOSS.items():
         for seed in (0, 1):
             config = resolve("fixed", "digits", init_dim=size, seed=seed, epochs=1, fid_features="none")
-            make(tmp_path, config, recon_loss=loss, kl=seed, active_units=2, dims_passive=2)
-    (row,) = yardstick_table(find_grids(found(tmp_path))).to_dict("records")
+            write_run(tmp_path, config, recon_loss=loss, kl=seed, active_units=2, dims_passive=2)
+    (row,) = yardstick_table(find_grids(series_of(tmp_path))).to_dict("records")
     assert (row["yardstick"], row["size_by_fid_gen"]) == (8, None)
-    (figure,) = draw_yardsticks(found(tmp_path)).figures.values()
+    (figure,) = draw_yardsticks(series_of(tmp_path)).figures.values()
     assert len(figure.axes) == 2
 
 
 def test_the_figure_shows_yardstick_limit_and_answers(results: Path) -> None:
     with print_style():
-        drawn = draw_yardsticks(found(results))
-    assert drawn.missing == []
-    ((name, figure),) = drawn.figures.items()
+        figure_set = draw_yardsticks(series_of(results))
+    assert figure_set.missing == []
+    ((name, figure),) = figure_set.figures.items()
     assert name == "yardstick-digits-beta-2.0-epochs-10"
     assert figure.get_figwidth() == COLUMN
     *panels, answers = figure.axes
@@ -293,20 +297,20 @@ def _is_text(artist: Any) -> bool:
 def test_a_missing_grid_is_reported_with_its_command(tmp_path: Path) -> None:
     for patience in (2, 5):
         config = resolve("adaptive", "digits", epochs=10, init_dim=24, patience=patience, seed=7)
-        make(tmp_path, config, stop=4, size=8)
-    (line,) = draw_yardsticks(found(tmp_path)).missing
+        write_run(tmp_path, config, stop=4, size=8)
+    (line,) = draw_yardsticks(series_of(tmp_path)).missing
     assert line.startswith("A yardstick needs a grid: aldvae grid --validation 0.3")
     assert line.endswith("--seeds 0,1,2,3,4")
     assert not any(option in line for option in ("--dims", "--init-dim", "--patience", "--seed 7"))
-    make_grid(tmp_path, beta=1.0, seeds=[0])
-    assert draw_yardsticks(found(tmp_path)).missing == [line]
+    write_grid(tmp_path, beta=1.0, seeds=[0])
+    assert draw_yardsticks(series_of(tmp_path)).missing == [line]
 
 
-def test_show_plot_and_report_hold_it(results: Path, tmp_path: Path, cli: Cli) -> None:
+def test_show_plot_and_report_contain_the_yardstick(results: Path, tmp_path: Path, cli: Cli) -> None:
     shown = cli("show", results).stdout
     assert "Yardsticks" in shown
     assert "size_by_fid_gen" in shown
-    # For scripts, it stays a list of runs.
+    # The output for scripts is still a list of runs.
     assert len(json.loads(cli("show", results, "--json").stdout)) == len(read_results(results))
     assert len(cli("show", results, "--csv").stdout.splitlines()) == len(read_results(results)) + 1
     written = {path.name for path in plot_results(results, tmp_path / "out", "png")[0]}
@@ -321,18 +325,18 @@ def test_show_plot_and_report_hold_it(results: Path, tmp_path: Path, cli: Cli) -
     assert "smallest size as good as the best (red)" in page
 
 
-def test_series_of_an_ablation_are_named_by_what_they_do_not_share(results: Path) -> None:
-    (group,) = find_ablations(found(results))
+def test_series_of_an_ablation_are_named_by_their_differences(results: Path) -> None:
+    (group,) = find_ablations(series_of(results))
     sizes = {"rule paper": (9, 11, 7), "rule paper, patience 2, fid_features none, metrics_every 2": (8,)}
     assert {name: series.sizes for name, series in group.items()} == sizes
-    table = ablation_table(found(results)).set_index("variant")
+    table = ablation_table(series_of(results)).set_index("variant")
     assert list(table["sizes"]) == ["9 11 (7)", "8"]
     assert list(table["stop_epochs"]) == ["6 8 -", "4"]
 
 
-def test_the_figure_of_an_ablation_marks_what_was_found_and_what_was_reached(results: Path) -> None:
+def test_the_figure_of_an_ablation_marks_the_sizes_found_and_reached(results: Path) -> None:
     with print_style():
-        (figure,) = draw_ablations(found(results)).figures.values()
+        (figure,) = draw_ablations(series_of(results)).figures.values()
         marks = [(line.get_xdata()[0], line.get_fillstyle()) for line in figure.axes[0].lines]  # type: ignore[index]
     assert marks == [(9, "full"), (11, "full"), (7, "none"), (8, "full")]
-    assert not draw_ablations([series for series in found(results) if series.config.kind == "fixed"]).figures
+    assert not draw_ablations([series for series in series_of(results) if series.config.kind == "fixed"]).figures
