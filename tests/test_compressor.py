@@ -59,7 +59,7 @@ def test_names_removed_neurons_by_their_first_position() -> None:
     assert torch.equal(model.mu.weight, weights[:4])
 
 
-def test_stops_for_good_where_the_rule_says() -> None:
+def test_stops_for_good_when_the_rule_stops() -> None:
     model = Small()
     compressor, _ = compressor_of(model, rule=PaperRule(window=5))
     for epoch in range(1, 31):

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write `content` to a temporary file beside `path`, then rename it. Creates missing folders."""
+    """Write `content` to a temporary file beside `path`, then rename it. Creates missing folders.
+
+    Raises `OSError` with the name of `path` if it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -30,8 +33,11 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            # A full disk is reported without a name.
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
