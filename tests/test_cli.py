@@ -125,6 +125,12 @@ def test_help_names_every_option(cli: Cli, command: str, declared: tuple[type, .
     assert ("--protocol" in text) == (command != "run")
 
 
+def test_help_shows_the_default_that_holds(cli: Cli) -> None:
+    text = " ".join(re.sub(r"[│|]", " ", cli("adaptive", "--help").stdout).split())
+    for option, default in (("--rule", "the dataset's"), ("--patience", "the rule's"), ("--window", "20")):
+        assert re.search(rf"{option} <\w+> [^<]*Default: {default}\.", text), option
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

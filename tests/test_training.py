@@ -232,7 +232,7 @@ def test_a_torn_table_is_mended_and_said(undisturbed: Path, tmp_path: Path) -> N
     table.write_text(table.read_text()[:-7])
     seen = Interrupt()
     assert contents(run(tiny(), execution, seen).path) == contents(undisturbed)
-    assert "latent.csv: brought back to the last checkpoint" in seen.messages
+    assert "latent.csv: restored from the last checkpoint" in seen.messages
 
 
 @pytest.mark.parametrize("gone", ["everything", "metrics.csv"])
