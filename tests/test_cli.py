@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from aldvae import __version__
 from aldvae.config.execution import Execution, Schedule
 from aldvae.config.options import flag, option_fields
-from aldvae.config.run_config import COMPRESSION_SETTINGS, RunConfig
+from aldvae.config.run_config import COMPRESSION_SETTINGS, SECTIONS
 from aldvae.data.sources import SOURCES
 from tests.conftest import Cli, Result, resolve
 
@@ -36,7 +36,7 @@ def test_finds_a_size_and_prints_the_paths_of_its_files(cli: Cli, tmp_path: Path
     for line in result.stdout.splitlines()[1:]:
         assert (tmp_path / line.split()[1]).is_file()
     assert "size 27" in result.stderr
-    assert "--window 20 is longer than --epochs 4" in result.stderr
+    assert "--epochs 4: --rule paper cannot stop before epoch 20" in result.stderr
 
     (tmp_path / re.findall(r"\S+\.png", result.stdout)[0]).unlink()
     again = cli("adaptive", *TINY)
@@ -112,10 +112,10 @@ def test_explicit_options_override_the_authors_protocol(cli: Cli, tmp_path: Path
 @pytest.mark.parametrize(
     ("command", "classes", "excluded"),
     [
-        ("adaptive", (RunConfig, Execution), ()),
-        ("grid", (RunConfig, Execution, Schedule), ("init_dim", "seed", *COMPRESSION_SETTINGS)),
-        ("sweep-init", (RunConfig, Execution, Schedule), ("init_dim", "seed")),
-        ("seeds", (RunConfig, Execution, Schedule), ("seed",)),
+        ("adaptive", (*SECTIONS, Execution), ()),
+        ("grid", (*SECTIONS, Execution, Schedule), ("init_dim", "seed", *COMPRESSION_SETTINGS)),
+        ("sweep-init", (*SECTIONS, Execution, Schedule), ("init_dim", "seed")),
+        ("seeds", (*SECTIONS, Execution, Schedule), ("seed",)),
         ("run", (Execution, Schedule), ()),
     ],
 )
@@ -125,6 +125,12 @@ def test_help_names_every_option(cli: Cli, command: str, classes: tuple[type, ..
         shown = re.search(rf"│ {flag(setting.name)}\b(?!-)", text)
         assert (shown is None) == (setting.name in excluded), setting.name
     assert ("--protocol" in text) == (command != "run")
+
+
+def test_help_shows_the_default_that_holds(cli: Cli) -> None:
+    text = " ".join(re.sub(r"[│|]", " ", cli("adaptive", "--help").stdout).split())
+    for option, default in (("--rule", "the dataset's"), ("--patience", "the rule's"), ("--window", "20")):
+        assert re.search(rf"{option} <\w+> [^<]*Default: {default}\.", text), option
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,7 @@ def test_a_torn_table_is_repaired_and_reported(undisturbed: Path, tmp_path: Path
     table.write_text(table.read_text()[:-7])
     callback = Interrupt()
     assert contents(run(tiny(), execution, callback).path) == contents(undisturbed)
-    assert "latent.csv: brought back to the last checkpoint" in callback.messages
+    assert "latent.csv: restored from the last checkpoint" in callback.messages
 
 
 @pytest.mark.parametrize("deleted", ["everything", "metrics.csv"])

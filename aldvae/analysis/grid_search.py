@@ -60,7 +60,7 @@ class Grid:
         return {point.config.model.init_dim: point.final(name) for point in self.points}
 
     def answers_for(self, series: Series) -> bool:
-        """Return whether `series` looks for the size of these models: adaptive runs that train alike and as long."""
+        """Return whether `series` are adaptive runs with the same data, model and training as this grid."""
         models, wanted = (model_key(config, *_METRIC_SETTINGS) for config in (self.config, series.config))
         return series.finds_size and models == wanted
 

@@ -40,14 +40,14 @@ def _options(
         typer.echo(context.get_help())
 
 
-_PROTOCOL = ("Protocol", "Where all that is not set comes from: paper (its text) or authors (its code).")
+_PROTOCOL = ("Protocol", "Defaults of all options left out: paper (the paper's text) or authors (its authors' code).")
 
 
 @options(app, *SECTIONS, Execution, protocol=_PROTOCOL)
 def adaptive(**values: Any) -> None:
     """Find a latent size: start large, remove neurons while training, stop where the rule says.
 
-    Without options, the embedded digits. The same command resumes a run that was interrupted.
+    By default it uses scikit-learn's digits. The same command resumes a run that was interrupted.
     """
     dataset: str = values["dataset"]
     execution = make(Execution, values, own_data=own_data(dataset))
@@ -86,7 +86,7 @@ def _answer(config: RunConfig, summary: Summary) -> str:
 
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List the runs and the time left; do nothing.")]
-_SEEDS = ("Sweep", "Seeds, as 0-4 or 0,3,7; the paper's five without it.")
+_SEEDS = ("Sweep", "Seeds, such as 0-4 or 0,3,7; default: 0-4.")
 
 
 @options(
@@ -99,7 +99,7 @@ _SEEDS = ("Sweep", "Seeds, as 0-4 or 0,3,7; the paper's five without it.")
     Schedule,
     without=("init_dim", "seed"),
     protocol=_PROTOCOL,
-    dims=("Sweep", "Latent sizes, as 4,8,12; the paper's grid without it."),
+    dims=("Sweep", "Latent sizes, such as 4,8,12; default: the dataset's grid."),
     seeds=_SEEDS,
 )
 def grid(*, dry_run: DryRun = False, **values: Any) -> None:
@@ -114,7 +114,7 @@ def grid(*, dry_run: DryRun = False, **values: Any) -> None:
     Schedule,
     without=("init_dim", "seed"),
     protocol=_PROTOCOL,
-    init_dims=("Sweep", "Sizes to start from, as 100,80,64; the paper's three without it."),
+    init_dims=("Sweep", "Initial sizes, such as 100,80,64; default: the dataset's."),
     seeds=_SEEDS,
 )
 def sweep_init(*, dry_run: DryRun = False, **values: Any) -> None:
@@ -144,7 +144,7 @@ def run(
     dry_run: DryRun = False,
     **values: Any,
 ) -> None:
-    """Do all runs of a plan file; the same command goes on with what is left."""
+    """Execute all runs of a plan file; run it again to execute what is left."""
     from aldvae.sweeps.plan_file import load_plan
 
     execution, schedule = make(Execution, values, plan=plan.name), make(Schedule, values)
@@ -165,7 +165,7 @@ def _execute(jobs: Callable[[], JobList], execution: Execution, schedule: Schedu
         outcome.raise_for_failures()
 
 
-ResultsDir = Annotated[Path, typer.Argument(help="A directory that holds runs, however deep.")]
+ResultsDir = Annotated[Path, typer.Argument(help="A directory that holds runs, at any depth.")]
 
 
 @app.command()
@@ -174,7 +174,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="A JSON list, for scripts.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV, for scripts.")] = False,
 ) -> None:
-    """Show a table of runs: state, epochs, size, final metrics, seconds; below it, what grid searches answer."""
+    """Show a table of runs: state, epochs, size, final metrics, seconds; and the yardsticks of grid searches."""
     from aldvae.reporting import terminal as tables
     from aldvae.runs.results import read_results
 
@@ -193,7 +193,7 @@ def plot(
     output_dir: Annotated[Path | None, typer.Option(help="Where to write; without it, RESULTS_DIR.")] = None,
     formats: Annotated[str, typer.Option("--format", help="png, pdf or both: png,pdf.")] = "png,pdf",
 ) -> None:
-    """Draw the paper's figures and write its tables, from whatever runs there are."""
+    """Draw the paper's figures and write its tables, from the runs that exist."""
     from aldvae.reporting.plot import plot_results
 
     written, missing = plot_results(results_dir, output_dir or results_dir, formats)
@@ -229,9 +229,9 @@ def main() -> None:
     except typer.TyperException as error:
         code = _complain(" ".join(error.format_message().split()), 2)
     except OSError as error:
-        code = _complain(f"{error.filename or 'a file'}: {error.strerror or error}; name another place, or mend it", 2)
+        code = _complain(f"{error.filename or 'a file'}: {error.strerror or error}; check the path or name another", 2)
     except (KeyboardInterrupt, typer.Abort):
-        code = _complain("interrupted; the same command goes on from the last finished epoch", 130)
+        code = _complain("interrupted; the same command resumes from the last finished epoch", 130)
     sys.exit(code or 0)
 
 

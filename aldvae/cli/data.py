@@ -11,7 +11,7 @@ from aldvae.config.execution import Execution
 from aldvae.config.presets import PRESETS
 from aldvae.utils.errors import AldvaeError
 
-data_app = typer.Typer(help="List, fetch, verify and look at the datasets known by name.", invoke_without_command=True)
+data_app = typer.Typer(help="List, fetch, verify and look at the built-in datasets.", invoke_without_command=True)
 DataDir = Annotated[Path | None, typer.Option(help="Where datasets lie (or ALDVAE_DATA_DIR).")]
 Names = Annotated[list[str] | None, typer.Argument(help="Datasets; without one, all that are there.")]
 

@@ -73,16 +73,17 @@ def _option(declared: Field[Any], section: type[Sectioned]) -> inspect.Parameter
     hint, name = get_type_hints(section)[declared.name], flag(declared.name)
     option = typer.Option(
         f"{name}/{flag(declared.name, negative=True)}" if hint is bool else name,
-        help=declared.metadata["help"],
+        help=_help(declared),
         rich_help_panel=section.panel,
-        show_default=_shown(declared.default),
+        show_default=False,
     )
     default = declared.default if declared.name == "dataset" else None
     annotation = Annotated[hint | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(declared.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _shown(default: object) -> str | bool:
-    if default is MISSING:
-        return "the dataset's"
-    return False if default is None else str(default)
+def _help(declared: Field[Any]) -> str:
+    """Return the help with the default as text: the option's own default is None."""
+    default = "the dataset's" if declared.default is MISSING else declared.default
+    shown, text = declared.metadata["shown"] or default, str(declared.metadata["help"])
+    return text if shown is None else f"{text} Default: {shown}."

@@ -67,6 +67,12 @@ class Compressor:
             no longer holds them.
         epochs: the number of epochs, if known. Nothing is removed at the last one, since no training would follow.
 
+    Attributes:
+        neurons: the positions in the initial model of the neurons that are left, in ascending order.
+        epoch: the number of calls of `step` so far.
+        stop_epoch: the epoch at which the rule stopped or, with `stop=False`, would have; None before.
+        stop_latent_dim: the size with which it stopped, or would have; None before.
+
     Raises `TypeError` or `ValueError` if the layers do not fit together, and `ArgumentError` (a `ValueError`) for an
     unknown `select` and for an argument that the rule does not support.
     """
@@ -113,9 +119,13 @@ class Compressor:
     def step(self, *, kl: Sequence[float] | torch.Tensor | None = None, **metrics: float) -> Step:
         """Take in the metrics at the end of an epoch; shrink the layers if the rule says so.
 
-        `metrics` are means over validation samples, `kl` the KL divergence of each dimension (n_z,) in nats. Leave all
-        of them out for an epoch that was not measured. Raises `KeyError` if the rule needs a metric that is missing,
-        and `ArgumentError` if the selection needs `kl` and it is missing.
+        `metrics` are means over validation samples, `kl` the KL divergence of each dimension (n_z,) in nats;
+        `recon_loss` in nats per sample: summed, not averaged, over the values of a sample. Leave all of them out for an
+        epoch that was not measured.
+
+        Raises `KeyError` if the rule needs a metric that is missing, `ArgumentError` if the selection needs `kl` and it
+        is missing, and `ValueError` for NaN, for a decision that leaves fewer than 2 dimensions, and for one on trial
+        by a rule without `can_undo`.
         """
         self.epoch += 1
         if self.found and self.stop:

@@ -27,7 +27,9 @@ class Execution:
     own_data: Path | None = None
     plan: str | None = None
     max_threads: int | None = None
-    data_dir: Path | None = setting("Where datasets lie or are downloaded to (or ALDVAE_DATA_DIR).", None)
+    data_dir: Path | None = setting(
+        "Folder of the built-in datasets, found or downloaded; default: ALDVAE_DATA_DIR, else the cache.", None
+    )
     results_dir: Path = setting("Where run directories are made.", Path("runs"))
     cache_dir: Path | None = setting("Where decoded data and features are kept (or ALDVAE_CACHE_DIR).", None)
     inception_weights: Path | None = setting("A file of pytorch-fid's Inception weights.", None)
@@ -41,7 +43,7 @@ class Execution:
             raise ConfigError("threads", f"must be 1 to 1024, not {self.threads}")
 
     def threads_for(self, default: int | None) -> int | None:
-        """Return the threads of a run that uses `default` ones by itself (None: torch decides)."""
+        """Return a run's CPU threads: `threads` if set, else `default`, at most `max_threads`; None: torch decides."""
         if self.threads is not None or self.max_threads is None:
             return self.threads or default
         return min(self.max_threads, default or self.max_threads)

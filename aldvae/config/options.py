@@ -10,9 +10,12 @@ from typing import Any
 Value = str | int | float | bool | None
 
 
-def setting(text: str, default: Any = MISSING) -> Any:
-    """Declare a field that is also an option, with its help `text`; without `default`, presets must give the value."""
-    return field(default=default, metadata={"help": text})
+def setting(text: str, default: Any = MISSING, *, shown: str | None = None) -> Any:
+    """Declare a field that is also an option, with its help `text`; without `default`, presets must give the value.
+
+    The help shows `shown` as the default if presets or rules replace `default`.
+    """
+    return field(default=default, metadata={"help": text, "shown": shown})
 
 
 def option_fields(*sections: type) -> Iterator[Field[Any]]:

@@ -1,4 +1,4 @@
-"""Values for what the user does not set: presets for each dataset, and the protocols that change them.
+"""Defaults: a preset for each dataset, and the protocols that change it.
 
 The presets are what the paper fixes in section 4.1 and Algorithm 1. The code that its authors published differs from
 the text in places; the protocol ``authors`` holds these differences.
@@ -39,7 +39,7 @@ class Preset:
 
     @property
     def settings(self) -> dict[str, Value]:
-        """The settings of a run that the preset gives, by name, but for the rule."""
+        """The settings of a run that the preset gives, by name, except the rule."""
         values: dict[str, Value] = {
             "validation": self.validation,
             "clusters": self.clusters,
@@ -73,7 +73,7 @@ PRESETS = {
 
 
 def preset(dataset: str) -> Preset:
-    """Return the preset of a dataset known by name; raises `ConfigError` with the nearest name for any other."""
+    """Return the preset of a built-in dataset; raises `ConfigError` with the nearest name for any other."""
     if dataset not in PRESETS:
         raise unknown_name("dataset", dataset, list(PRESETS))
     return PRESETS[dataset]

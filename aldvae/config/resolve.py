@@ -18,7 +18,7 @@ from aldvae.utils.errors import ConfigError
 
 @dataclass(frozen=True)
 class Overrides:
-    """The settings a user names explicitly, which replace all others, and the `protocol` the rest comes from.
+    """The settings that a user sets explicitly, and the `protocol` that supplies the others.
 
     `settings` maps names of settings to values; None means "not set". `protocol` is ``"paper"``, ``"authors"``, or
     None: then the rule is the dataset's default and all else as in the paper. Raises `ConfigError` for an unknown name
@@ -58,7 +58,7 @@ def own_data(dataset: str) -> Path | None:
 
 
 def find_data(dataset: str, resize: Value = None, execution: Execution | None = None) -> DataSource:
-    """Return the preset of a dataset known by name or of the user's own data, which are read for it.
+    """Return the preset of a built-in dataset or of the user's own data, which are read for it.
 
     Raises `ConfigError` for an unknown name and for data that cannot be read.
     """

@@ -160,7 +160,7 @@ class RunConfig:
         return thresholds
 
     def warnings(self) -> list[str]:
-        """Return what is allowed but probably not meant."""
+        """Return a line for each setting that is valid but probably a mistake."""
         if self.compression is None:
             return []
         found, epochs, rule = [], self.training.epochs, self.make_rule()
@@ -197,7 +197,7 @@ class RunConfig:
 
     @property
     def command(self) -> str:
-        """The command that makes this run, without the places of data and results."""
+        """The command that makes this run, without the paths of data and results."""
         # A model of fixed size is a grid of one.
         renamed = {} if self.compression else {"init_dim": "dims", "seed": "seeds"}
         words = ["aldvae", "adaptive" if self.compression else "grid"]
@@ -224,7 +224,7 @@ class RunConfig:
 
 
 def check_types(values: Mapping[str, Value]) -> dict[str, Value]:
-    """Return settings of the user by name, whole numbers as floats where the setting is one.
+    """Return `values`, with whole numbers as floats where the setting is a float.
 
     Raises `ConfigError` for a name that is no setting and for a value of another type.
     """

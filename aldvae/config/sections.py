@@ -34,8 +34,8 @@ _LARGEST = 65_536
 class DataConfig:
     """The samples of a run.
 
-    `source` is a hash of the user's own data, whose file or folder `dataset` names without its path; None for a dataset
-    known by name.
+    `source` is a hash of the user's own data, whose file or folder `dataset` names without its path; None for a
+    built-in dataset.
     """
 
     panel: ClassVar[str] = "Data"
@@ -48,7 +48,7 @@ class DataConfig:
     limit: int | None = setting("Use only this many samples, the same in every run.", None)
     validation: float = setting("Fraction of the samples held out for the metrics.")
     resize: int | None = setting("Resize the images of your own folder to N x N pixels.", None)
-    clusters: int = setting("Number of K-means clusters in the latent space; default: the number of classes.")
+    clusters: int = setting("Number of K-means clusters in the latent space.")
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -119,19 +119,24 @@ class CompressionConfig:
     panel: ClassVar[str] = "Compression"
 
     rule: str = setting(
-        "When to remove neurons and when to stop: paper (the paper's text), authors (its code), or robust (default for "
-        "your own data).",
+        "When to remove neurons and when to stop: paper (the paper's text), authors (its authors' code) or "
+        "robust (for your own data).",
         "paper",
+        shown="the dataset's",
     )
-    select: str = setting("Which neurons are removed: random, kl (lowest KL divergence first) or last.", "random")
-    patience: int = setting("Epochs between two decisions.", 5)
+    select: str = setting(
+        "Which neurons are removed: random, kl (lowest KL divergence first) or last.", "random", shown="the rule's"
+    )
+    patience: int = setting("Epochs between two decisions.", 5, shown="the rule's")
     window: int = setting("Epochs behind the slopes that stop the compression.", 20)
     slow_window: int = setting("Epochs behind the Silhouette slope that slows the compression down.", 10)
     slow_down: str | None = setting(
-        "Slow down on the slope of the Silhouette score, or on its means; default: as --rule does.", None
+        "Slow down when the Silhouette score's slope is positive (slope), or when its mean has risen (means); default: "
+        "the rule's.",
+        None,
     )
     stopping: str | None = setting(
-        "Stop always, or only when already slow, without the newest epoch; default: as --rule does.", None
+        "Stop always, or only after the slow-down and without the newest epoch (slow); default: the rule's.", None
     )
     step: int = setting("Neurons removed at once before the slow-down.", 5)
     slow_step: int = setting("Neurons removed at once after the slow-down.", 1)
@@ -155,7 +160,7 @@ class CompressionConfig:
 
     def __post_init__(self) -> None:
         """Check the values that no rule checks."""
-        # It needs numpy, which `--help` does not.
+        # Imported here because it imports numpy, which `--help` does not need.
         from aldvae.compression.selection import SELECTIONS
 
         _check_choice("select", self.select, list(SELECTIONS))
@@ -172,8 +177,12 @@ class MetricsConfig:
     fid_samples: int = setting("Samples behind each Fréchet distance.", 500)
     fid_precision: str = setting("Precision of the Inception network: float32, bfloat16 or float16.", "float32")
     silhouette_samples: int = setting("Samples behind the Silhouette score.", 500)
-    silhouette_on: str = setting("Silhouette score of latent samples, or of posterior means.", "samples")
-    silhouette_groups: str = setting("Silhouette score of K-means clusters, or of the true classes.", "clusters")
+    silhouette_on: str = setting(
+        "Points of the Silhouette score: samples (latent samples) or means (posterior means).", "samples"
+    )
+    silhouette_groups: str = setting(
+        "Groups of the Silhouette score: clusters (K-means) or classes (labels).", "clusters"
+    )
     metrics_every: int = setting("Compute metrics every K epochs; must divide --patience.", 1)
 
     def __post_init__(self) -> None:

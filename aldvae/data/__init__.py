@@ -1,1 +1,1 @@
-"""Datasets: those with a name and the user's own, loaded and split into training and validation samples."""
+"""Datasets: the built-in ones and the user's own, loaded and split into training and validation samples."""

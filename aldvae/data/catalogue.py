@@ -1,4 +1,4 @@
-"""The catalogue of named datasets: a table of them, where each is stored, and functions that load them."""
+"""The catalogue of built-in datasets: a table of them, where each is stored, and functions that load them."""
 
 from __future__ import annotations
 

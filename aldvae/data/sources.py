@@ -1,4 +1,4 @@
-"""The named datasets: where each is stored, how it is loaded, and what it must contain."""
+"""The built-in datasets: where each is stored, how it is loaded, and what it must contain."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def load_digits() -> Samples:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A named dataset.
+    """A built-in dataset.
 
     `load`, which returns the samples, and `contents`, which yields what `checksum` covers, take the data directory
     (None: the one in the cache) and the cache directory. `folder` is relative to the data directory, None for an

@@ -94,7 +94,8 @@ def _print_yardsticks(results: Iterable[Result], console: Console) -> None:
 
 
 _TEXTS = ("dataset", "kind", "state", "features")
-# The fields of a record by the headings that they have in the table.
+# The fields of a record by the headings that they have in the table. Losses and distances, the features of the
+# distances, then scores. `active_units` has no direction and is not shown.
 _HEADINGS = {
     "dataset": "dataset",
     "kind": "kind",

@@ -157,7 +157,7 @@ class RunDirectory:
             write_atomically(self.path / name, text)
 
     def restore_tables(self, tables: Mapping[str, str]) -> None:
-        """Bring the tables back to the checkpoint that holds `tables` (see `tables_text`); missing ones get a header.
+        """Restore the tables to the checkpoint that holds `tables` (see `tables_text`); missing ones get a header.
 
         This drops torn rows, and rows that a killed process wrote after the checkpoint: the resumed run writes the same
         rows again.
@@ -170,7 +170,7 @@ class RunDirectory:
                 restored.append(path.name)
             write_atomically(path, self._tables[name])
         if restored:
-            self.on_message(f"{', '.join(restored)}: brought back to the last checkpoint")
+            self.on_message(f"{', '.join(restored)}: restored from the last checkpoint")
 
     @property
     def tables_text(self) -> dict[str, str]:

@@ -19,7 +19,7 @@ _MOST_RUNS = 10_000
 
 @dataclass(frozen=True)
 class Job:
-    """A run to execute; `own_data` is the path of the user's own data, None for a dataset known by name."""
+    """A run to execute; `own_data` is the path of the user's own data, None for a built-in dataset."""
 
     config: RunConfig
     own_data: Path | None = None
@@ -35,7 +35,10 @@ class JobList:
 
 @dataclass(frozen=True)
 class SweepKind:
-    """What a sweep varies: runs of `run_kind`, over the option `sizes` (None: one size) and default `seeds`."""
+    """A kind of sweep: runs of `run_kind`, over `sizes` and `seeds`.
+
+    `sizes` is the option that lists the sizes (None: a single size), `seeds` the default seeds.
+    """
 
     run_kind: str
     sizes: str | None

@@ -19,6 +19,8 @@ class Callback:
 
     ::
 
+        from aldvae.training.loop import run
+
         class PrintLoss(Callback):
             def on_epoch_end(self, epoch, row, step):
                 print(epoch, row["train_loss"])

@@ -15,9 +15,9 @@ SMALLEST_DIM = 2
 class Decision:
     """What a rule decided at the end of `epoch`, and the slopes (per epoch) it saw.
 
-    With `undo`, the removal on trial is undone first. `remove` is the number of neurons to remove now, 0 for none;
-    with `trial`, a later decision can undo this removal. With `stop` the size is final after that;
-    `remove_if_continuing` is the number to remove instead if the caller ignores the stop. `slowed` marks the one
+    With `undo`, the removal on trial is undone first. `remove` is the number of neurons to remove now, 0 for none, at
+    most `latent_dim` - 2; with `trial`, a later decision can undo this removal. With `stop` the size is final after
+    that; `remove_if_continuing` is the number to remove instead if the caller ignores the stop. `slowed` marks the one
     decision that slowed the removal down. A metric whose window was not yet full is absent from `slopes`.
     """
 

@@ -79,7 +79,7 @@ class RobustState:
     self_pruning: bool = False
 
 
-# What checkpoints written before the names above changed call these fields.
+# Field names in checkpoints of version 0.1.0.
 _OLD_NAMES = {"paying": "n_informative", "wasted": "rejected_epochs", "prunes": "self_pruning"}
 
 
@@ -89,11 +89,15 @@ class RobustRule(RegisteredRule[RobustState]):
 
     Decides every `patience` epochs, which is also how long a trial lasts. `beta` is the weight of the KL divergence in
     the training loss. Needs ``recon_loss`` and `kl` at every epoch, or only at some that include every `patience`-th.
-    Removes the dimensions of lowest KL divergence, and never goes below `min_dim`. If the number of all `epochs` is
-    given, no trial starts too late to be judged. Raises `ArgumentError` (a `ValueError`) for an argument out of range.
+    Both are in nats per sample: ``recon_loss`` is summed, not averaged, over the values of a sample. Removes the
+    dimensions of lowest KL divergence, and never goes below `min_dim`. If the number of all `epochs` is given, no trial
+    starts too late to be judged.
+
+    `patience` is 1 or more, `min_dim` 2 or more, `beta` above 0. Raises `ArgumentError` (a `ValueError`) for an
+    argument out of range.
     """
 
-    # The number of idle dimensions says how many to remove, so these must be the ones to go.
+    # It removes as many neurons as there are idle dimensions, so it must remove those.
     default_select: ClassVar[str] = "kl"
     supports_any_select: ClassVar[bool] = False
     # Its stop means that no smaller size is good enough.
@@ -243,8 +247,8 @@ class RobustRule(RegisteredRule[RobustState]):
 def extrapolate_loss(history: Sequence[Measurement], age: int) -> tuple[float, float]:
     """Return the loss to expect at `age`, and the noise of a difference from it, from three measurements or more.
 
-    The loss decreases further as one that falls like 1 / age. The noise is the standard deviation of the difference of
-    two losses (nats). Both come from medians, so that the jump of the loss after a removal does not count.
+    Assumes loss = a + b / age. The noise is the standard deviation of the difference of two losses (nats). Both come
+    from medians, so that the jump of the loss after a removal does not count.
     """
     last, pairs = history[-1], list(pairwise(history))
     decrease = median((a.loss - b.loss) / (b.age - a.age) for a, b in pairs)

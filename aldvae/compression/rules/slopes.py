@@ -51,10 +51,11 @@ class PaperRule(RegisteredRule[SlopeState]):
     `stopping` ``"slow"``: stop only after an earlier decision slowed the removal down, on slopes that leave out the
     newest epoch, over ``window - 1`` epochs.
 
-    Raises `ArgumentError` (a `ValueError`) for an argument out of range.
+    `patience`, `step` and `slow_step` are 1 or more; `window` (3 with `stopping` ``"slow"``), `slow_window` and
+    `min_dim` 2 or more. Raises `ArgumentError` (a `ValueError`) for an argument out of range.
     """
 
-    # It goes by the signs of noisy slopes, and may stop at any size.
+    # A noisy slope may stop it at any size, so a stop at the initial size means nothing.
     limited_by_start: ClassVar[bool] = False
 
     patience: int = 5
