@@ -63,7 +63,7 @@ def test_every_setting_changes_the_name() -> None:
     config = config.override(fid_features="inception")
     other |= {"network": "conv", "channels": 8, "likelihood": "gaussian", "resize": 9, "validation": 0.4}
     other |= {"posterior": "softmax", "shuffle": False, "rule": "authors", "shrunk_layers": "frozen"}
-    other |= {"slow_down": "means", "stopping": "slow"}
+    other |= {"slow_down": "means", "stopping": "slow", "warmup": 0.2}
     current: dict[str, Any] = config.settings
     for setting in option_fields(*SECTIONS):
         value = other[setting.name] if setting.name in other else current[setting.name] + 1
@@ -100,6 +100,19 @@ def test_explicit_settings_override_the_protocol() -> None:
     assert config.settings["select"] == "last"
     by_slope = resolve("adaptive", "mnist", protocol="authors", slow_down="slope")
     assert by_slope.make_rule() == AuthorsRule(slow_down="slope")
+
+
+def test_the_recommended_protocol_warms_up_and_downloads_nothing(tmp_path: Path) -> None:
+    config = resolve("adaptive", "mnist", protocol="recommended")
+    assert (config.rule, config.training.warmup, config.metrics.fid_features) == ("robust", 0.2, "classifier")
+    assert config.make_rule() == RobustRule(epochs=200, warmup=0.2)
+    fixed = resolve("fixed", "mnist", protocol="recommended", init_dim=8)
+    assert fixed == fixed_size_config(config, 8)
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((60, 16, 16)), labels=np.arange(60) % 3)
+    assert resolve("adaptive", str(tmp_path / "x.npz"), protocol="recommended").metrics.fid_features == "classifier"
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).random((60, 9)))
+    vectors = resolve("adaptive", str(tmp_path / "v.npy"), protocol="recommended", clusters=2)
+    assert vectors.metrics.fid_features == "pca"
 
 
 def test_a_fixed_size_gets_all_of_the_authors_protocol_but_compression() -> None:
@@ -248,6 +261,8 @@ def test_a_configuration_is_stored_flat_and_refuses_unknown_settings() -> None:
         ({"limit": 0}, "--limit must be 2 or more"),
         ({"seed": -1}, "--seed must be 0 or more"),
         ({"lr": 0.0}, "--lr must be a positive number"),
+        ({"warmup": 1.0}, "--warmup must be 0 or more and less than 1, not 1"),
+        ({"warmup": -0.1}, "--warmup must be 0 or more and less than 1"),
         ({"lr": float("nan")}, "--lr must be a positive number"),
         ({"beta": -1.0}, "--beta must be zero or a positive number"),
         ({"batch_size": 0}, "--batch-size must be 1 or more"),

@@ -84,6 +84,7 @@ CASES = [
     Case("lr", 2e-3),
     Case("shuffle", False),
     Case("precision", "bfloat16"),
+    Case("warmup", 0.5),
     Case("seed", 1),
     Case("rule", "authors", STOPS),
     Case("rule", "robust", dict.fromkeys(("window", "slow_window", "step"))),

@@ -422,9 +422,9 @@ def test_the_training_images_have_a_new_order_each_epoch_unless_shuffle_is_off(
 ) -> None:
     data, batches, step = digits(200), list[torch.Tensor](), Trainer._step
 
-    def recording_step(trainer: Trainer, x: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    def recording_step(trainer: Trainer, x: torch.Tensor, random: torch.Generator, kl_weight: float) -> torch.Tensor:
         batches.append(x)
-        return step(trainer, x, random)
+        return step(trainer, x, random, kl_weight)
 
     monkeypatch.setattr(Trainer, "_step", recording_step)
     trainer = Trainer(tiny(shuffle=shuffle), data, torch.device("cpu"))
@@ -434,6 +434,37 @@ def test_the_training_images_have_a_new_order_each_epoch_unless_shuffle_is_off(
     expected = to_float(data.train.x)
     assert torch.equal(first, expected) == torch.equal(first, second) == (not shuffle)
     assert torch.equal(first.flatten(1).unique(dim=0), expected.flatten(1).unique(dim=0))
+
+
+def test_the_weight_of_the_kl_divergence_rises_over_the_warmup() -> None:
+    trainer = Trainer(tiny(epochs=10, warmup=0.25, beta=2.0), digits(200), torch.device("cpu"))
+    assert trainer.kl_weight(1, 0.0) == 0
+    assert trainer.kl_weight(2, 0.25) == pytest.approx(1.0)
+    assert [trainer.kl_weight(epoch, progress) for epoch, progress in ((3, 0.5), (4, 0.0), (10, 1.0))] == [
+        2.0,
+        2.0,
+        2.0,
+    ]
+    always = Trainer(tiny(beta=2.0), digits(200), torch.device("cpu"))
+    assert always.kl_weight(1, 0.0) == 2.0
+
+
+def test_a_warmup_changes_training_and_not_what_metrics_mean(tmp_path: Path) -> None:
+    """The first epoch's loss weighs less KL divergence than its metrics do, and the latent space is used more."""
+    warm, cold = (
+        pd.read_csv(run(tiny(warmup=share, epochs=6), Execution(results_dir=tmp_path)).path / "metrics.csv")
+        for share in (0.5, 0.0)
+    )
+    assert (warm["kl"] > cold["kl"])[:3].all()
+    assert warm["train_loss"][0] < warm["recon_loss"][0] + warm["kl"][0]
+
+
+def test_a_run_with_a_warmup_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    config = tiny(warmup=0.5, protocol="recommended", patience=1, epochs=6)
+    whole = run(config, Execution(results_dir=tmp_path / "whole")).path
+    with pytest.raises(KeyboardInterrupt):
+        run(config, Execution(results_dir=tmp_path / "parts"), Interrupt(2))
+    assert contents(run(config, Execution(results_dir=tmp_path / "parts")).path) == contents(whole)
 
 
 AUTHORS: dict[str, Any] = {"protocol": "authors", "silhouette_samples": 50, "fid_samples": 50}

@@ -97,6 +97,7 @@ class TrainingConfig:
 
     epochs: int = setting("Passes over the training samples.")
     batch_size: int = setting("Samples in one optimiser step.")
+    warmup: float = setting("Fraction of the epochs over which the weight of the KL divergence rises to --beta.", 0.0)
     lr: float = setting("Learning rate of Adam (with AMSGrad).", 1e-3)
     shuffle: bool = setting("Shuffle the training samples in every epoch.", True)
     precision: str = setting("float32, or bfloat16 for matrix products and convolutions.", "float32")
@@ -108,6 +109,8 @@ class TrainingConfig:
         _check_range("batch_size", self.batch_size, 1, _LARGEST)
         _check_range("seed", self.seed, 0)
         _check_choice("precision", self.precision, PRECISIONS)
+        if not 0 <= self.warmup < 1:
+            raise ConfigError("warmup", f"must be 0 or more and less than 1, not {self.warmup:g}")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise ConfigError("lr", f"must be a positive number, not {self.lr:g}")
 

@@ -66,7 +66,7 @@ def runs_per_gpu(device: str, slots: int) -> int:
 _STACKABLE = ("mlp", "conv")
 _SHARED_SETTINGS = (
     *("dataset", "source", "limit", "validation", "resize", "network", "hidden_dim", "channels", "likelihood"),
-    *("beta", "batch_size", "lr", "precision"),
+    *("beta", "batch_size", "warmup", "lr", "precision"),
 )
 
 
@@ -83,4 +83,6 @@ def stack_key(config: RunConfig) -> tuple[object, ...] | None:
         alone = alone or compression.shrunk_layers == "frozen" or compression.rule_class.can_undo
     if alone:
         return None
-    return tuple(config.settings[name] for name in _SHARED_SETTINGS)
+    # During a warm-up the weight of the KL divergence depends on the number of epochs.
+    epochs = config.training.epochs if config.training.warmup else None
+    return (epochs, *(config.settings[name] for name in _SHARED_SETTINGS))

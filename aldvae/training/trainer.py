@@ -76,20 +76,35 @@ class Trainer:
             return torch.arange(len(self.samples))
         return torch.randperm(len(self.samples), generator=generator(self.config.training.seed, "order", epoch))
 
+    def kl_weight(self, epoch: int, progress: float) -> float:
+        """Return the weight of the KL divergence in the loss when the part `progress` (0 to 1) of `epoch` is trained.
+
+        It rises linearly from 0 to beta over the first `warmup` of all epochs. Metrics and rules always use beta.
+        """
+        training, beta = self.config.training, self.config.model.beta
+        if training.warmup == 0:
+            return beta
+        return beta * min(1.0, (epoch - 1 + progress) / (training.warmup * training.epochs))
+
     def train_epoch(self, epoch: int) -> float:
-        """Train for one epoch; return the mean loss over its samples (negative ELBO with beta, nats per sample)."""
+        """Train for one epoch; return the mean loss over its samples (nats per sample).
+
+        It is the negative ELBO with the KL divergence weighted by `kl_weight`.
+        """
         self.model.train()
         random = generator(self.config.training.seed, "noise", epoch, self.device)
         total = torch.zeros((), device=self.device)
-        for index in self.order(epoch).to(self.device).split(self.config.training.batch_size):
-            loss = self._step(to_float(self.samples.index_select(0, index)), random)
+        batches = self.order(epoch).to(self.device).split(self.config.training.batch_size)
+        for step, index in enumerate(batches):
+            weight = self.kl_weight(epoch, step / len(batches))
+            loss = self._step(to_float(self.samples.index_select(0, index)), random, weight)
             total += loss * len(index)
         return float(total) / len(self.samples)
 
-    def _step(self, x: Tensor, random: torch.Generator) -> Tensor:
+    def _step(self, x: Tensor, random: torch.Generator, kl_weight: float) -> Tensor:
         noise = torch.randn(len(x), self.model.latent_dim, generator=random, device=self.device)
         with autocast(self.config.training.precision, self.device):
-            loss = self.model.loss(x, noise, self.config.model.beta)
+            loss = self.model.loss(x, noise, kl_weight)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
