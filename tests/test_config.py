@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -15,7 +16,7 @@ from aldvae.compression.rules.slopes import AuthorsRule, PaperRule
 from aldvae.config.execution import Execution
 from aldvae.config.options import flag, option_fields
 from aldvae.config.resolve import Overrides
-from aldvae.config.run_config import SECTIONS, RunConfig
+from aldvae.config.run_config import ADDED_DEFAULTS, SECTIONS, RunConfig
 from aldvae.utils.errors import ConfigError
 from tests.conftest import resolve, sweep
 
@@ -68,6 +69,32 @@ def test_every_setting_changes_the_name() -> None:
     for setting in option_fields(*SECTIONS):
         value = other[setting.name] if setting.name in other else current[setting.name] + 1
         assert config.override(**{setting.name: value}).name != config.name, setting.name
+
+
+# The keys of config.json in version 0.1.0, in their order.
+FIRST_SETTINGS = (
+    "kind source dataset limit validation resize clusters network hidden_dim channels likelihood "
+    "posterior init_dim beta epochs batch_size lr shuffle precision seed rule select patience window "
+    "slow_window slow_down stopping step slow_step min_dim shrunk_layers stop threshold_recon_loss "
+    "threshold_silhouette threshold_fid_recon threshold_fid_gen fid_features fid_samples fid_precision "
+    "silhouette_samples silhouette_on silhouette_groups metrics_every"
+)
+
+
+@pytest.mark.parametrize("kind", ["adaptive", "fixed"])
+def test_new_settings_leave_the_files_of_older_runs(kind: str) -> None:
+    config = resolve(kind, "digits")
+    assert " ".join(config.to_json()) == FIRST_SETTINGS
+    assert config.differences(config.to_json()) == []
+    assert config.differences({**config.to_json(), "lr": 0.5, "kind": "other"}) == ["kind", "lr"]
+
+
+def test_every_setting_is_of_the_first_version_or_names_its_own() -> None:
+    later = {setting.name: setting.default for setting in option_fields(*SECTIONS) if setting.metadata["added"]}
+    names = [setting.name for setting in option_fields(*SECTIONS) if setting.name not in later]
+    assert " ".join(["kind", "source", *names]) == FIRST_SETTINGS
+    assert later == ADDED_DEFAULTS
+    assert not any(default is MISSING for default in later.values())
 
 
 def test_new_settings_leave_the_names_of_older_runs() -> None:
@@ -212,8 +239,7 @@ def test_explicit_options_are_checked_before_they_are_merged() -> None:
 
 def test_a_configuration_is_stored_flat_and_refuses_unknown_settings() -> None:
     stored = resolve("fixed", "digits", init_dim=4).to_json()
-    names = [setting.name for setting in option_fields(*SECTIONS)]
-    assert list(stored) == ["kind", "source", *names]
+    assert " ".join(stored) == FIRST_SETTINGS
     with pytest.raises(TypeError, match="unknown settings: colour"):
         RunConfig.from_json({**stored, "colour": "red"})
     with pytest.raises(TypeError):
