@@ -97,7 +97,9 @@ class TrainingConfig:
 
     epochs: int = setting("Passes over the training samples.")
     batch_size: int = setting("Samples in one optimiser step.")
-    warmup: float = setting("Fraction of the epochs over which the weight of the KL divergence rises to --beta.", 0.0)
+    warmup: float = setting(
+        "Fraction of the epochs over which the weight of the KL divergence rises to --beta.", 0.0, added="0.2.0"
+    )
     lr: float = setting("Learning rate of Adam (with AMSGrad).", 1e-3)
     shuffle: bool = setting("Shuffle the training samples in every epoch.", True)
     precision: str = setting("float32, or bfloat16 for matrix products and convolutions.", "float32")
