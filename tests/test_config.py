@@ -61,8 +61,15 @@ def test_every_setting_changes_the_name() -> None:
         "precision": "bfloat16",
     }
     other |= {"silhouette_on": "means", "silhouette_groups": "classes", "metrics_every": 5, "fid_precision": "float16"}
-    config = config.override(fid_features="inception")
-    other |= {"network": "conv", "channels": 8, "likelihood": "gaussian", "resize": 9, "validation": 0.4}
+    config = config.override(fid_features="inception", likelihood="gaussian")
+    other |= {
+        "network": "conv",
+        "channels": 8,
+        "likelihood": "bernoulli",
+        "scale": "optimal",
+        "resize": 9,
+        "validation": 0.4,
+    }
     other |= {"posterior": "softmax", "shuffle": False, "rule": "authors", "shrunk_layers": "frozen"}
     other |= {"slow_down": "means", "stopping": "slow", "warmup": 0.2}
     current: dict[str, Any] = config.settings
@@ -89,6 +96,18 @@ def test_new_settings_leave_the_files_of_older_runs(kind: str) -> None:
     assert config.differences({**config.to_json(), "lr": 0.5, "kind": "other"}) == ["kind", "lr"]
 
 
+def test_a_new_setting_is_stored_where_it_differs_from_its_default() -> None:
+    learned = resolve("adaptive", "digits", likelihood="gaussian")
+    optimal = learned.override(scale="optimal")
+    assert "scale" not in learned.to_json()
+    assert optimal.to_json() == {**learned.to_json(), "scale": "optimal"}
+    for config, other in ((learned, optimal), (optimal, learned)):
+        assert RunConfig.from_json(config.to_json()) == config
+        assert config.differences(config.to_json()) == []
+        assert config.differences(other.to_json()) == ["scale"]
+    assert learned.differences({**learned.to_json(), "scale": "learned"}) == []
+
+
 def test_every_setting_is_of_the_first_version_or_names_its_own() -> None:
     later = {setting.name: setting.default for setting in option_fields(*SECTIONS) if setting.metadata["added"]}
     names = [setting.name for setting in option_fields(*SECTIONS) if setting.name not in later]
@@ -99,11 +118,14 @@ def test_every_setting_is_of_the_first_version_or_names_its_own() -> None:
 
 def test_new_settings_leave_the_names_of_older_runs() -> None:
     last = resolve("adaptive", "mnist", select="last", threshold_recon_loss=-0.5, stop=False)
-    names = [config.name for config in (resolve("adaptive", "digits"), last, resolve("fixed", "mnist", init_dim=8))]
+    gaussian = resolve("adaptive", "digits", likelihood="gaussian")
+    configs = (resolve("adaptive", "digits"), last, resolve("fixed", "mnist", init_dim=8), gaussian)
+    names = [config.name for config in configs]
     assert names == [
         "digits-adaptive-dim32-seed0-3468d6c2",
         "mnist-adaptive-dim100-seed0-ca781354",
         "mnist-fixed-dim8-seed0-86b1a6cb",
+        "digits-adaptive-dim32-seed0-6f0625ba",
     ]
 
 
@@ -198,6 +220,7 @@ def parse_settings(command: str) -> dict[str, Any]:
         {"dataset": "mnist"},
         {"dataset": "digits", "rule": "robust"},
         {"dataset": "digits", "rule": "robust", "patience": 5, "beta": 0.5},
+        {"dataset": "digits", "likelihood": "gaussian", "scale": "optimal"},
         {"dataset": "mnist", "protocol": "authors"},
         {"dataset": "mnist", "protocol": "authors", "rule": "robust"},
         {"dataset": "eurosat", "stop": False, "shuffle": False, "select": "kl"},
@@ -259,6 +282,8 @@ def test_a_configuration_is_stored_flat_and_refuses_unknown_settings() -> None:
         ({"fid_features": "incepton"}, "did you mean inception"),
         ({"network": "mpl"}, "did you mean mlp"),
         ({"likelihood": "gauss"}, "did you mean gaussian"),
+        ({"scale": "optimal"}, "^--scale has no effect with --likelihood bernoulli; remove it$"),
+        ({"likelihood": "gaussian", "scale": "optimum"}, "--scale optimum is not known; did you mean optimal"),
         ({"posterior": "softmx"}, "--posterior softmx is not known; did you mean softmax"),
         ({"shrunk_layers": "freeze"}, "--shrunk-layers freeze is not known; did you mean frozen"),
         ({"slow_down": "mean"}, "--slow-down mean is not known; did you mean means"),

@@ -183,5 +183,7 @@ def test_which_runs_can_be_trained_as_one_stack() -> None:
     assert stack_key(resolve("adaptive", "sprites")) is None
     assert stack_key(resolve("adaptive", "digits", shuffle=False, rule="authors")) == stack_key(config)
     assert stack_key(resolve("adaptive", "digits", posterior="softmax")) is None
+    assert stack_key(resolve("adaptive", "digits", likelihood="gaussian", scale="optimal")) is None
+    assert stack_key(resolve("adaptive", "digits", likelihood="gaussian")) is not None
     assert stack_key(resolve("adaptive", "digits", rule="robust")) is None
     assert stack_key(resolve("adaptive", "digits", shrunk_layers="frozen")) is None

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.image import imread
+from safetensors import safe_open
 
 import aldvae
 from aldvae.compression.compressor import Step
@@ -27,6 +28,7 @@ from aldvae.config.execution import Execution
 from aldvae.config.run_config import RunConfig
 from aldvae.data.dataset import to_float
 from aldvae.metrics.evaluation import Evaluator
+from aldvae.models.likelihood import OptimalGaussian
 from aldvae.reporting.figures.run_overview import draw_overview
 from aldvae.runs.directory import RunDirectory
 from aldvae.runs.records import COLUMNS
@@ -527,6 +529,45 @@ def test_a_run_with_the_authors_protocol_resumes_and_saves_its_model(tmp_path: P
     _, log_var = model.encode(to_float(digits(200).validation.x))
     torch.testing.assert_close(torch.exp(0.5 * log_var).sum(1), torch.ones(len(log_var)))
     assert log_var.shape[1] == whole.summary["latent_dim"] == 4
+
+
+OPTIMAL: dict[str, Any] = {"likelihood": "gaussian", "scale": "optimal"}
+
+
+def test_a_run_with_the_optimal_scale_resumes_and_saves_its_model(tmp_path: Path) -> None:
+    config = tiny(**OPTIMAL, fid_features="none", precision="bfloat16")
+    whole = run(config, Execution(results_dir=tmp_path / "whole"))
+    for after in (1, 3):
+        results_dir = tmp_path / str(after)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, Execution(results_dir=results_dir), Interrupt(after))
+        resumed = run(config, Execution(results_dir=results_dir))
+        assert contents(resumed.path) == contents(whole.path)
+        assert (resumed.path / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
+    model = aldvae.load(whole.path)
+    assert isinstance(model.likelihood, OptimalGaussian)
+    assert {buffer.dtype for buffer in model.buffers()} == {torch.float32}
+    evaluator = Evaluator(config, digits(200).validation, None, tmp_path, torch.device("cpu"))
+    recon_loss = evaluator.evaluate(model, 6).metrics["recon_loss"]
+    assert pd.read_csv(whole.path / "metrics.csv")["recon_loss"].iloc[-1] == pytest.approx(recon_loss, rel=1e-5)
+
+
+def test_the_average_of_the_optimal_scale_spans_an_epoch_or_a_hundred_steps() -> None:
+    data = digits(200)
+    for batch_size, span in ((64, 3), (1, 100)):
+        trainer = Trainer(tiny(**OPTIMAL, batch_size=batch_size), data, torch.device("cpu"))
+        assert isinstance(trainer.model.likelihood, OptimalGaussian)
+        assert trainer.model.likelihood.span == span
+
+
+def test_a_new_setting_at_its_default_leaves_the_model_file(tmp_path: Path) -> None:
+    settings = {"likelihood": "gaussian", "epochs": 1, "fid_features": "none"}
+    for overrides in ({}, {"scale": "optimal"}):
+        path = run(tiny(**settings, **overrides), Execution(results_dir=tmp_path)).path / "model.safetensors"
+        with safe_open(path, framework="pt") as file:
+            header = json.loads(file.metadata()["aldvae"])
+        names = ["shape", "latent_dim", "network", "hidden_dim", "channels", "likelihood", *overrides, "posterior"]
+        assert list(header) == names
 
 
 def test_the_authors_protocol_needs_labels(tmp_path: Path) -> None:

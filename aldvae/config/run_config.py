@@ -176,9 +176,9 @@ class RunConfig:
 
     @property
     def network_settings(self) -> dict[str, Any]:
-        """The settings that `models.build.build_vae` takes by these names."""
-        names = ("network", "hidden_dim", "channels", "likelihood", "posterior")
-        return {name: getattr(self.model, name) for name in names}
+        """The settings that `models.build.build_vae` takes by these names, left out as in `to_json`."""
+        names = ("network", "hidden_dim", "channels", "likelihood", "scale", "posterior")
+        return _without_added_defaults({name: getattr(self.model, name) for name in names})
 
     @property
     def default_threads(self) -> int | None:

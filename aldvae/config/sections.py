@@ -20,6 +20,7 @@ from aldvae.utils.errors import ConfigError, unknown_name
 
 NETWORKS = ("mlp", "conv", "video")
 LIKELIHOODS = ("bernoulli", "gaussian")
+SCALES = ("learned", "optimal")
 POSTERIORS = ("gaussian", "softmax")
 PRECISIONS = ("float32", "bfloat16")
 SHRUNK_LAYERS = ("trained", "frozen")
@@ -70,7 +71,12 @@ class ModelConfig:
     network: str = setting("Encoder and decoder: mlp, conv or video.")
     hidden_dim: int | None = setting("Units of each hidden layer (mlp, conv).", None)
     channels: int | None = setting("Channels of the convolutions (conv, video).", None)
-    likelihood: str = setting("Decoder likelihood: bernoulli (pixels) or gaussian (one learned scale).")
+    likelihood: str = setting("Decoder likelihood: bernoulli (pixels) or gaussian (one scale for all values).")
+    scale: str = setting(
+        "Scale of --likelihood gaussian: learned, or optimal (the root mean squared error, in closed form).",
+        "learned",
+        added="0.2.0",
+    )
     posterior: str = setting(
         "Posterior scales: gaussian (independent) or softmax (the scales of a sample add up to 1).", "gaussian"
     )
@@ -81,10 +87,13 @@ class ModelConfig:
         """Check the values."""
         _check_choice("network", self.network, NETWORKS)
         _check_choice("likelihood", self.likelihood, LIKELIHOODS)
+        _check_choice("scale", self.scale, SCALES)
         _check_choice("posterior", self.posterior, POSTERIORS)
         _check_range("init_dim", self.init_dim, SMALLEST_DIM, _LARGEST)
         _check_range("hidden_dim", self.hidden_dim, 1, _LARGEST)
         _check_range("channels", self.channels, 1, _LARGEST)
+        if self.scale != "learned" and self.likelihood != "gaussian":
+            raise ConfigError("scale", f"has no effect with --likelihood {self.likelihood}; remove it")
         if not (math.isfinite(self.beta) and self.beta >= 0):
             raise ConfigError("beta", f"must be zero or a positive number, not {self.beta:g}")
 

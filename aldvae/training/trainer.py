@@ -14,6 +14,8 @@ from aldvae.config.sections import CompressionConfig
 from aldvae.data.dataset import Dataset, to_float
 from aldvae.metrics.evaluation import Evaluation
 from aldvae.models.build import build_vae
+from aldvae.models.likelihood import OptimalGaussian
+from aldvae.models.vae import VAE
 from aldvae.utils.seeding import generator, stream_seed
 
 
@@ -42,15 +44,22 @@ class Trainer:
         """Make a fresh model; its initial weights depend on the seed, not on the device."""
         self.config, self.device = config, device
         self.samples = data.train.on(device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream_seed(config.training.seed, "weights"))
-            with arguments_as_options():
-                self.model = build_vae(data.shape, config.model.init_dim, **config.network_settings)
-        if data.standardisation is not None:
-            self.model.input_mean, self.model.input_scale = data.standardisation
-        self.model.to(device)
+        self.model = self._make_model(data).to(device)
         self.optimizer = make_optimizer(list[Tensor](self.model.parameters()), config.training.lr, device)
         self.compressor = self._make_compressor(config.compression) if config.compression is not None else None
+
+    def _make_model(self, data: Dataset) -> VAE:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream_seed(self.config.training.seed, "weights"))
+            with arguments_as_options():
+                model = build_vae(data.shape, self.config.model.init_dim, **self.config.network_settings)
+        if data.standardisation is not None:
+            model.input_mean, model.input_scale = data.standardisation
+        if isinstance(model.likelihood, OptimalGaussian):
+            # Where an epoch has 7 steps, an average over 100 would describe the model of 7 epochs ago.
+            steps = -(-len(self.samples) // self.config.training.batch_size)
+            model.likelihood.span = min(steps, model.likelihood.span)
+        return model
 
     def _make_compressor(self, compression: CompressionConfig) -> Compressor:
         return Compressor(
