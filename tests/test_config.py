@@ -161,7 +161,9 @@ def test_the_recommended_protocol_warms_up_and_downloads_nothing(tmp_path: Path)
     assert resolve("adaptive", str(tmp_path / "x.npz"), protocol="recommended").metrics.fid_features == "classifier"
     np.save(tmp_path / "v.npy", np.random.default_rng(0).random((60, 9)))
     vectors = resolve("adaptive", str(tmp_path / "v.npy"), protocol="recommended", clusters=2)
-    assert vectors.metrics.fid_features == "pca"
+    assert (vectors.metrics.fid_features, vectors.model.scale) == ("pca", "optimal")
+    gaussian = resolve("adaptive", "mnist", protocol="recommended", likelihood="gaussian")
+    assert (config.model.scale, gaussian.model.scale) == ("learned", "optimal")
 
 
 def test_a_fixed_size_gets_all_of_the_authors_protocol_but_compression() -> None:

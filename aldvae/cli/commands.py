@@ -43,7 +43,7 @@ def _options(
 _PROTOCOL = (
     "Protocol",
     "Defaults of all options left out: paper (the paper's text), authors (its authors' code) or recommended (KL "
-    "warm-up, --rule robust, Fréchet features that need no download).",
+    "warm-up, --rule robust, optimal Gaussian scale, Fréchet features that need no download).",
 )
 
 

@@ -94,7 +94,7 @@ _PROTOCOLS: dict[str, Mapping[str, Value]] = {
         "silhouette_samples": 1000,
         "fid_samples": 100,
     },
-    RECOMMENDED: {"rule": "robust", "warmup": 0.2},
+    RECOMMENDED: {"rule": "robust", "warmup": 0.2, "scale": "optimal"},
 }
 
 
@@ -102,8 +102,9 @@ def protocol_settings(protocol: str, preset: Preset) -> Mapping[str, Value]:
     """Return the settings in which a `protocol` differs from a `preset`.
 
     ``"paper"`` is its text and ``"authors"`` the code of its authors. ``"recommended"`` is what this project found
-    best: the weight of the KL divergence rises at first, so that dimensions become informative before they are judged,
-    and no features are downloaded. Raises `ConfigError` with the nearest name for any other.
+    best: the weight of the KL divergence rises at first, so that dimensions become informative before they are judged;
+    the scale of a Gaussian likelihood is the optimal one; and no features are downloaded. Raises `ConfigError` with the
+    nearest name for any other.
     """
     if protocol not in _PROTOCOLS:
         raise unknown_name("protocol", protocol, list(_PROTOCOLS))

@@ -87,8 +87,11 @@ def configure(kind: str, data: DataSource, overrides: Overrides) -> RunConfig:
     """Merge the settings of a run: preset < rule < protocol < overrides, where later ones win."""
     explicit = overrides.settings
     values = {**data.preset.settings, **_rule_and_protocol(kind, data.preset, overrides), **explicit}
+    # What fits one network or likelihood alone goes with it.
     if values["network"] != data.preset.network and "hidden_dim" not in explicit:
         values.pop("hidden_dim", None)
+    if values["likelihood"] != "gaussian" and "scale" not in explicit:
+        values.pop("scale", None)
     dataset = data.dataset
     if data.source is not None:
         dataset = Path(dataset).absolute().name
