@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -15,7 +16,7 @@ from aldvae.compression.rules.slopes import AuthorsRule, PaperRule
 from aldvae.config.execution import Execution
 from aldvae.config.options import flag, option_fields
 from aldvae.config.resolve import Overrides
-from aldvae.config.run_config import SECTIONS, RunConfig
+from aldvae.config.run_config import ADDED_DEFAULTS, SECTIONS, RunConfig
 from aldvae.utils.errors import ConfigError
 from tests.conftest import resolve, sweep
 
@@ -60,23 +61,71 @@ def test_every_setting_changes_the_name() -> None:
         "precision": "bfloat16",
     }
     other |= {"silhouette_on": "means", "silhouette_groups": "classes", "metrics_every": 5, "fid_precision": "float16"}
-    config = config.override(fid_features="inception")
-    other |= {"network": "conv", "channels": 8, "likelihood": "gaussian", "resize": 9, "validation": 0.4}
+    config = config.override(fid_features="inception", likelihood="gaussian")
+    other |= {
+        "network": "conv",
+        "channels": 8,
+        "likelihood": "bernoulli",
+        "scale": "optimal",
+        "resize": 9,
+        "validation": 0.4,
+    }
     other |= {"posterior": "softmax", "shuffle": False, "rule": "authors", "shrunk_layers": "frozen"}
-    other |= {"slow_down": "means", "stopping": "slow"}
+    other |= {"slow_down": "means", "stopping": "slow", "warmup": 0.2}
     current: dict[str, Any] = config.settings
     for setting in option_fields(*SECTIONS):
         value = other[setting.name] if setting.name in other else current[setting.name] + 1
         assert config.override(**{setting.name: value}).name != config.name, setting.name
 
 
+# The keys of config.json in version 0.1.0, in their order.
+FIRST_SETTINGS = (
+    "kind source dataset limit validation resize clusters network hidden_dim channels likelihood "
+    "posterior init_dim beta epochs batch_size lr shuffle precision seed rule select patience window "
+    "slow_window slow_down stopping step slow_step min_dim shrunk_layers stop threshold_recon_loss "
+    "threshold_silhouette threshold_fid_recon threshold_fid_gen fid_features fid_samples fid_precision "
+    "silhouette_samples silhouette_on silhouette_groups metrics_every"
+)
+
+
+@pytest.mark.parametrize("kind", ["adaptive", "fixed"])
+def test_new_settings_leave_the_files_of_older_runs(kind: str) -> None:
+    config = resolve(kind, "digits")
+    assert " ".join(config.to_json()) == FIRST_SETTINGS
+    assert config.differences(config.to_json()) == []
+    assert config.differences({**config.to_json(), "lr": 0.5, "kind": "other"}) == ["kind", "lr"]
+
+
+def test_a_new_setting_is_stored_where_it_differs_from_its_default() -> None:
+    learned = resolve("adaptive", "digits", likelihood="gaussian")
+    optimal = learned.override(scale="optimal")
+    assert "scale" not in learned.to_json()
+    assert optimal.to_json() == {**learned.to_json(), "scale": "optimal"}
+    for config, other in ((learned, optimal), (optimal, learned)):
+        assert RunConfig.from_json(config.to_json()) == config
+        assert config.differences(config.to_json()) == []
+        assert config.differences(other.to_json()) == ["scale"]
+    assert learned.differences({**learned.to_json(), "scale": "learned"}) == []
+
+
+def test_every_setting_is_of_the_first_version_or_names_its_own() -> None:
+    later = {setting.name: setting.default for setting in option_fields(*SECTIONS) if setting.metadata["added"]}
+    names = [setting.name for setting in option_fields(*SECTIONS) if setting.name not in later]
+    assert " ".join(["kind", "source", *names]) == FIRST_SETTINGS
+    assert later == ADDED_DEFAULTS
+    assert not any(default is MISSING for default in later.values())
+
+
 def test_new_settings_leave_the_names_of_older_runs() -> None:
     last = resolve("adaptive", "mnist", select="last", threshold_recon_loss=-0.5, stop=False)
-    names = [config.name for config in (resolve("adaptive", "digits"), last, resolve("fixed", "mnist", init_dim=8))]
+    gaussian = resolve("adaptive", "digits", likelihood="gaussian")
+    configs = (resolve("adaptive", "digits"), last, resolve("fixed", "mnist", init_dim=8), gaussian)
+    names = [config.name for config in configs]
     assert names == [
         "digits-adaptive-dim32-seed0-3468d6c2",
         "mnist-adaptive-dim100-seed0-ca781354",
         "mnist-fixed-dim8-seed0-86b1a6cb",
+        "digits-adaptive-dim32-seed0-6f0625ba",
     ]
 
 
@@ -100,6 +149,21 @@ def test_explicit_settings_override_the_protocol() -> None:
     assert config.settings["select"] == "last"
     by_slope = resolve("adaptive", "mnist", protocol="authors", slow_down="slope")
     assert by_slope.make_rule() == AuthorsRule(slow_down="slope")
+
+
+def test_the_recommended_protocol_warms_up_and_downloads_nothing(tmp_path: Path) -> None:
+    config = resolve("adaptive", "mnist", protocol="recommended")
+    assert (config.rule, config.training.warmup, config.metrics.fid_features) == ("robust", 0.2, "classifier")
+    assert config.make_rule() == RobustRule(epochs=200, warmup=0.2)
+    fixed = resolve("fixed", "mnist", protocol="recommended", init_dim=8)
+    assert fixed == fixed_size_config(config, 8)
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((60, 16, 16)), labels=np.arange(60) % 3)
+    assert resolve("adaptive", str(tmp_path / "x.npz"), protocol="recommended").metrics.fid_features == "classifier"
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).random((60, 9)))
+    vectors = resolve("adaptive", str(tmp_path / "v.npy"), protocol="recommended", clusters=2)
+    assert (vectors.metrics.fid_features, vectors.model.scale) == ("pca", "optimal")
+    gaussian = resolve("adaptive", "mnist", protocol="recommended", likelihood="gaussian")
+    assert (config.model.scale, gaussian.model.scale) == ("learned", "optimal")
 
 
 def test_a_fixed_size_gets_all_of_the_authors_protocol_but_compression() -> None:
@@ -158,6 +222,7 @@ def parse_settings(command: str) -> dict[str, Any]:
         {"dataset": "mnist"},
         {"dataset": "digits", "rule": "robust"},
         {"dataset": "digits", "rule": "robust", "patience": 5, "beta": 0.5},
+        {"dataset": "digits", "likelihood": "gaussian", "scale": "optimal"},
         {"dataset": "mnist", "protocol": "authors"},
         {"dataset": "mnist", "protocol": "authors", "rule": "robust"},
         {"dataset": "eurosat", "stop": False, "shuffle": False, "select": "kl"},
@@ -199,8 +264,7 @@ def test_explicit_options_are_checked_before_they_are_merged() -> None:
 
 def test_a_configuration_is_stored_flat_and_refuses_unknown_settings() -> None:
     stored = resolve("fixed", "digits", init_dim=4).to_json()
-    names = [setting.name for setting in option_fields(*SECTIONS)]
-    assert list(stored) == ["kind", "source", *names]
+    assert " ".join(stored) == FIRST_SETTINGS
     with pytest.raises(TypeError, match="unknown settings: colour"):
         RunConfig.from_json({**stored, "colour": "red"})
     with pytest.raises(TypeError):
@@ -220,6 +284,8 @@ def test_a_configuration_is_stored_flat_and_refuses_unknown_settings() -> None:
         ({"fid_features": "incepton"}, "did you mean inception"),
         ({"network": "mpl"}, "did you mean mlp"),
         ({"likelihood": "gauss"}, "did you mean gaussian"),
+        ({"scale": "optimal"}, "^--scale has no effect with --likelihood bernoulli; remove it$"),
+        ({"likelihood": "gaussian", "scale": "optimum"}, "--scale optimum is not known; did you mean optimal"),
         ({"posterior": "softmx"}, "--posterior softmx is not known; did you mean softmax"),
         ({"shrunk_layers": "freeze"}, "--shrunk-layers freeze is not known; did you mean frozen"),
         ({"slow_down": "mean"}, "--slow-down mean is not known; did you mean means"),
@@ -248,6 +314,8 @@ def test_a_configuration_is_stored_flat_and_refuses_unknown_settings() -> None:
         ({"limit": 0}, "--limit must be 2 or more"),
         ({"seed": -1}, "--seed must be 0 or more"),
         ({"lr": 0.0}, "--lr must be a positive number"),
+        ({"warmup": 1.0}, "--warmup must be 0 or more and less than 1, not 1"),
+        ({"warmup": -0.1}, "--warmup must be 0 or more and less than 1"),
         ({"lr": float("nan")}, "--lr must be a positive number"),
         ({"beta": -1.0}, "--beta must be zero or a positive number"),
         ({"batch_size": 0}, "--batch-size must be 1 or more"),

@@ -277,3 +277,20 @@ def test_finds_the_dimension_of_a_manifold_in_a_users_loop(dim: int, curved: boo
             break
     assert compressor.found
     assert compressor.latent_dim == pytest.approx(math.ceil(1.1 * dim), abs=1)
+
+
+@pytest.mark.parametrize("warmup", [0.1, 0.25])
+def test_nothing_is_decided_during_the_warmup(warmup: float) -> None:
+    """While the weight of the KL divergence rises, every dimension looks informative."""
+    epochs = 120
+    settled = falling_idle(5)
+
+    def model(size: int, age: int) -> tuple[float, list[float]]:
+        return settled(size, age) if age > warmup * epochs else (80.0, [3.0] * size)
+
+    rule = RobustRule(epochs=epochs, warmup=warmup)
+    trace = simulate(model, 30, epochs, rule)
+    assert min(decision.epoch for decision in trace.decisions) > warmup * epochs
+    assert trace.found == 6
+    with pytest.raises(ArgumentError, match="warmup must be 0 or more"):
+        RobustRule(warmup=1.0)

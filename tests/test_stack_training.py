@@ -71,6 +71,15 @@ def test_every_member_ends_like_its_lone_run(tmp_path: Path) -> None:
         assert decisions[0]["removed"].tolist() == decisions[1]["removed"].tolist() or decisions[0].empty
 
 
+def test_a_stack_warms_up_like_lone_runs() -> None:
+    data, device = digits(200), torch.device("cpu")
+    configs = [resolve("adaptive", "digits", **TINY, warmup=0.5, init_dim=size, seed=size) for size in (6, 9)]
+    alone, stacked = ([Trainer(config, data, device) for config in configs] for _ in range(2))
+    for epoch in (1, 2):
+        losses = [trainer.train_epoch(epoch) for trainer in alone]
+        assert train_stack(stacked, epoch) == pytest.approx(losses, rel=1e-5)
+
+
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 def test_one_epoch_equals_lone_epochs_in_weights_and_moments(network: str) -> None:
     data = digits(200)
@@ -167,8 +176,14 @@ def test_which_runs_can_be_trained_as_one_stack() -> None:
     assert stack_key(config) == stack_key(resolve("fixed", "digits", init_dim=4, seed=5))
     assert stack_key(config) != stack_key(resolve("adaptive", "digits", beta=4.0))
     assert stack_key(config) != stack_key(resolve("adaptive", "digits", limit=500))
+    warm = resolve("adaptive", "digits", warmup=0.2, epochs=9)
+    assert stack_key(warm) == stack_key(resolve("adaptive", "digits", warmup=0.2, epochs=9, seed=4))
+    assert stack_key(warm) != stack_key(resolve("adaptive", "digits", warmup=0.2, epochs=8))
+    assert stack_key(warm) != stack_key(resolve("adaptive", "digits", epochs=9))
     assert stack_key(resolve("adaptive", "sprites")) is None
     assert stack_key(resolve("adaptive", "digits", shuffle=False, rule="authors")) == stack_key(config)
     assert stack_key(resolve("adaptive", "digits", posterior="softmax")) is None
+    assert stack_key(resolve("adaptive", "digits", likelihood="gaussian", scale="optimal")) is None
+    assert stack_key(resolve("adaptive", "digits", likelihood="gaussian")) is not None
     assert stack_key(resolve("adaptive", "digits", rule="robust")) is None
     assert stack_key(resolve("adaptive", "digits", shrunk_layers="frozen")) is None

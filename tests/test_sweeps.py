@@ -265,7 +265,7 @@ def test_the_study_changes_each_difference_alone() -> None:
     paper = resolve("adaptive", "mnist", **settings)
     runs = [job.config for job in jobs if job.config.data.dataset == "mnist" and job.config.training.seed == 0]
     changed = [{k for k, v in run.to_json().items() if v != paper.to_json()[k]} for run in runs]
-    everything = set(protocol_settings("authors"))
+    everything = set(protocol_settings("authors", PRESETS["mnist"]))
     alone = everything - {"rule"} | {"slow_down", "stopping"}
     assert [len(names) for names in changed[:9]] == [0, 1, 2, 1, 1, 1, 1, 1, 1]
     assert set().union(*changed[1:9]) == alone

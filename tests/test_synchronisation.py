@@ -62,3 +62,10 @@ def test_an_epoch_waits_once_however_many_steps_it_has(changes: dict[str, Any]) 
         pair = trainers(batch_size, **changes)
         assert waits(lambda pair=pair: pair[0].train_epoch(2)) == 1  # type: ignore[misc]
         assert waits(lambda pair=pair: train_stack(pair, 3)) <= 2  # type: ignore[misc]
+
+
+def test_an_epoch_with_the_optimal_scale_waits_once() -> None:
+    settings = {**TINY, "fid_features": "none", "likelihood": "gaussian", "scale": "optimal"}
+    trainer = Trainer(resolve("adaptive", "digits", **settings), digits(200), torch.device("cpu"))
+    trainer.train_epoch(1)
+    assert waits(lambda: trainer.train_epoch(2)) == 1

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.image import imread
+from safetensors import safe_open
 
 import aldvae
 from aldvae.compression.compressor import Step
@@ -27,6 +28,7 @@ from aldvae.config.execution import Execution
 from aldvae.config.run_config import RunConfig
 from aldvae.data.dataset import to_float
 from aldvae.metrics.evaluation import Evaluator
+from aldvae.models.likelihood import OptimalGaussian
 from aldvae.reporting.figures.run_overview import draw_overview
 from aldvae.runs.directory import RunDirectory
 from aldvae.runs.records import COLUMNS
@@ -422,9 +424,9 @@ def test_the_training_images_have_a_new_order_each_epoch_unless_shuffle_is_off(
 ) -> None:
     data, batches, step = digits(200), list[torch.Tensor](), Trainer._step
 
-    def recording_step(trainer: Trainer, x: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    def recording_step(trainer: Trainer, x: torch.Tensor, random: torch.Generator, kl_weight: float) -> torch.Tensor:
         batches.append(x)
-        return step(trainer, x, random)
+        return step(trainer, x, random, kl_weight)
 
     monkeypatch.setattr(Trainer, "_step", recording_step)
     trainer = Trainer(tiny(shuffle=shuffle), data, torch.device("cpu"))
@@ -434,6 +436,37 @@ def test_the_training_images_have_a_new_order_each_epoch_unless_shuffle_is_off(
     expected = to_float(data.train.x)
     assert torch.equal(first, expected) == torch.equal(first, second) == (not shuffle)
     assert torch.equal(first.flatten(1).unique(dim=0), expected.flatten(1).unique(dim=0))
+
+
+def test_the_weight_of_the_kl_divergence_rises_over_the_warmup() -> None:
+    trainer = Trainer(tiny(epochs=10, warmup=0.25, beta=2.0), digits(200), torch.device("cpu"))
+    assert trainer.kl_weight(1, 0.0) == 0
+    assert trainer.kl_weight(2, 0.25) == pytest.approx(1.0)
+    assert [trainer.kl_weight(epoch, progress) for epoch, progress in ((3, 0.5), (4, 0.0), (10, 1.0))] == [
+        2.0,
+        2.0,
+        2.0,
+    ]
+    always = Trainer(tiny(beta=2.0), digits(200), torch.device("cpu"))
+    assert always.kl_weight(1, 0.0) == 2.0
+
+
+def test_a_warmup_changes_training_and_not_what_metrics_mean(tmp_path: Path) -> None:
+    """The first epoch's loss weighs less KL divergence than its metrics do, and the latent space is used more."""
+    warm, cold = (
+        pd.read_csv(run(tiny(warmup=share, epochs=6), Execution(results_dir=tmp_path)).path / "metrics.csv")
+        for share in (0.5, 0.0)
+    )
+    assert (warm["kl"] > cold["kl"])[:3].all()
+    assert warm["train_loss"][0] < warm["recon_loss"][0] + warm["kl"][0]
+
+
+def test_a_run_with_a_warmup_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    config = tiny(warmup=0.5, protocol="recommended", patience=1, epochs=6)
+    whole = run(config, Execution(results_dir=tmp_path / "whole")).path
+    with pytest.raises(KeyboardInterrupt):
+        run(config, Execution(results_dir=tmp_path / "parts"), Interrupt(2))
+    assert contents(run(config, Execution(results_dir=tmp_path / "parts")).path) == contents(whole)
 
 
 AUTHORS: dict[str, Any] = {"protocol": "authors", "silhouette_samples": 50, "fid_samples": 50}
@@ -496,6 +529,45 @@ def test_a_run_with_the_authors_protocol_resumes_and_saves_its_model(tmp_path: P
     _, log_var = model.encode(to_float(digits(200).validation.x))
     torch.testing.assert_close(torch.exp(0.5 * log_var).sum(1), torch.ones(len(log_var)))
     assert log_var.shape[1] == whole.summary["latent_dim"] == 4
+
+
+OPTIMAL: dict[str, Any] = {"likelihood": "gaussian", "scale": "optimal"}
+
+
+def test_a_run_with_the_optimal_scale_resumes_and_saves_its_model(tmp_path: Path) -> None:
+    config = tiny(**OPTIMAL, fid_features="none", precision="bfloat16")
+    whole = run(config, Execution(results_dir=tmp_path / "whole"))
+    for after in (1, 3):
+        results_dir = tmp_path / str(after)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, Execution(results_dir=results_dir), Interrupt(after))
+        resumed = run(config, Execution(results_dir=results_dir))
+        assert contents(resumed.path) == contents(whole.path)
+        assert (resumed.path / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
+    model = aldvae.load(whole.path)
+    assert isinstance(model.likelihood, OptimalGaussian)
+    assert {buffer.dtype for buffer in model.buffers()} == {torch.float32}
+    evaluator = Evaluator(config, digits(200).validation, None, tmp_path, torch.device("cpu"))
+    recon_loss = evaluator.evaluate(model, 6).metrics["recon_loss"]
+    assert pd.read_csv(whole.path / "metrics.csv")["recon_loss"].iloc[-1] == pytest.approx(recon_loss, rel=1e-5)
+
+
+def test_the_average_of_the_optimal_scale_spans_an_epoch_or_a_hundred_steps() -> None:
+    data = digits(200)
+    for batch_size, span in ((64, 3), (1, 100)):
+        trainer = Trainer(tiny(**OPTIMAL, batch_size=batch_size), data, torch.device("cpu"))
+        assert isinstance(trainer.model.likelihood, OptimalGaussian)
+        assert trainer.model.likelihood.span == span
+
+
+def test_a_new_setting_at_its_default_leaves_the_model_file(tmp_path: Path) -> None:
+    settings = {"likelihood": "gaussian", "epochs": 1, "fid_features": "none"}
+    for overrides in ({}, {"scale": "optimal"}):
+        path = run(tiny(**settings, **overrides), Execution(results_dir=tmp_path)).path / "model.safetensors"
+        with safe_open(path, framework="pt") as file:
+            header = json.loads(file.metadata()["aldvae"])
+        names = ["shape", "latent_dim", "network", "hidden_dim", "channels", "likelihood", *overrides, "posterior"]
+        assert list(header) == names
 
 
 def test_the_authors_protocol_needs_labels(tmp_path: Path) -> None:

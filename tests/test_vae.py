@@ -13,8 +13,9 @@ from aldvae.compression.surgery import remove_neurons
 from aldvae.config.sections import LIKELIHOODS as LIKELIHOOD_NAMES
 from aldvae.config.sections import NETWORKS as NETWORK_NAMES
 from aldvae.config.sections import POSTERIORS as POSTERIOR_NAMES
+from aldvae.config.sections import SCALES as SCALE_NAMES
 from aldvae.models.build import NETWORKS, build_vae
-from aldvae.models.likelihood import LIKELIHOODS, Bernoulli, Gaussian
+from aldvae.models.likelihood import LIKELIHOODS, SCALES, Bernoulli, Gaussian, OptimalGaussian
 from aldvae.models.posterior import POSTERIORS, softmax
 from aldvae.models.vae import kl_divergence as kl
 from aldvae.utils.errors import ArgumentError
@@ -26,6 +27,7 @@ def test_the_networks_likelihoods_and_posteriors_are_those_of_the_options() -> N
     assert tuple(NETWORKS) == tuple(SHAPES) == NETWORK_NAMES
     assert tuple(LIKELIHOODS) == LIKELIHOOD_NAMES
     assert tuple(POSTERIORS) == POSTERIOR_NAMES
+    assert tuple(SCALES) == SCALE_NAMES
 
 
 def test_kl_is_that_of_torch_distributions() -> None:
@@ -67,6 +69,45 @@ def test_the_gaussian_likelihood_learns_its_scale() -> None:
         likelihood(torch.zeros_like(x), x).mean().backward()
         optimizer.step()
     assert float(likelihood.log_scale.detach().exp()) == pytest.approx(0.3, rel=0.05)
+
+
+def test_the_optimal_scale_of_a_batch_is_its_root_mean_squared_error() -> None:
+    likelihood, x = OptimalGaussian(), torch.randn(8, 3, 5, dtype=torch.float64)
+    decoded = torch.randn(8, 3, 5, dtype=torch.float64, requires_grad=True)
+    log_mse = (x - decoded).square().mean().log()
+    losses = likelihood(decoded, x)
+    assert losses.shape == (8,)
+    closed_form = x.numel() / 2 * (1 + math.log(2 * math.pi) + log_mse)
+    torch.testing.assert_close(losses.sum(), closed_form)
+    (expected,) = torch.autograd.grad(x.numel() / 2 * log_mse, decoded)
+    torch.testing.assert_close(torch.autograd.grad(losses.sum(), decoded)[0], expected)
+    for other in (0.9, 1.1):
+        scale = other * math.exp(0.5 * log_mse.item())
+        assert losses.sum() < -Normal(decoded, scale).log_prob(x).sum()
+
+
+def test_the_optimal_scale_is_bounded_like_a_learned_one() -> None:
+    optimal, learned, x = OptimalGaussian(), Gaussian(), torch.randn(4, 3)
+    torch.nn.init.constant_(learned.log_scale, -100.0)
+    for _ in range(2):
+        torch.testing.assert_close(optimal(x, x), learned(x, x))
+        optimal.eval()
+
+
+def test_the_optimal_scale_in_evaluation_is_an_average_over_batches() -> None:
+    likelihood, x = OptimalGaussian(span=3), torch.randn(4, 3)
+    likelihood.eval()
+    torch.testing.assert_close(likelihood(torch.zeros(4, 3), x), -Normal(0.0, 1.0).log_prob(x).sum(1))
+    batches = [scale * torch.randn(size, 3) for scale, size in ((2.0, 6), (0.5, 6), (1.0, 2))]
+    likelihood.train()
+    for batch in batches:
+        likelihood(torch.zeros_like(batch), batch)
+    weights = torch.cat([torch.full((len(batch),), weight) for batch, weight in zip(batches, (1, 2, 4), strict=True)])
+    mse = (torch.cat(batches).square().mean(1) * weights).sum() / weights.sum()
+    likelihood.eval()
+    for part in (x, x[:1]):
+        expected = -Normal(0.0, mse.sqrt()).log_prob(part).sum(1)
+        torch.testing.assert_close(likelihood(torch.zeros_like(part), part), expected)
 
 
 def test_convolutions_on_a_cpu_run_channels_last() -> None:

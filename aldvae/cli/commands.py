@@ -40,7 +40,11 @@ def _options(
         typer.echo(context.get_help())
 
 
-_PROTOCOL = ("Protocol", "Defaults of all options left out: paper (the paper's text) or authors (its authors' code).")
+_PROTOCOL = (
+    "Protocol",
+    "Defaults of all options left out: paper (the paper's text), authors (its authors' code) or recommended (KL "
+    "warm-up, --rule robust, optimal Gaussian scale, Fréchet features that need no download).",
+)
 
 
 @options(app, *SECTIONS, Execution, protocol=_PROTOCOL)

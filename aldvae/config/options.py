@@ -10,12 +10,14 @@ from typing import Any
 Value = str | int | float | bool | None
 
 
-def setting(text: str, default: Any = MISSING, *, shown: str | None = None) -> Any:
+def setting(text: str, default: Any = MISSING, *, shown: str | None = None, added: str | None = None) -> Any:
     """Declare a field that is also an option, with its help `text`; without `default`, presets must give the value.
 
-    The help shows `shown` as the default if presets or rules replace `default`.
+    The help shows `shown` as the default if presets or rules replace `default`. `added` is the version that introduced
+    the setting, None for the first: a later setting needs a `default`, and is stored only where it differs from it, so
+    that the files of runs without it stay the same to the byte.
     """
-    return field(default=default, metadata={"help": text, "shown": shown})
+    return field(default=default, metadata={"help": text, "shown": shown, "added": added})
 
 
 def option_fields(*sections: type) -> Iterator[Field[Any]]:

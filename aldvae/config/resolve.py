@@ -10,7 +10,8 @@ from types import MappingProxyType
 from aldvae.compression.rules.registry import rule_defaults
 from aldvae.config.execution import Execution
 from aldvae.config.options import Value
-from aldvae.config.presets import PAPER, PRESETS, Preset, own_data_preset, preset, protocol_settings
+from aldvae.config.presets import PAPER, PRESETS, Preset, own_data_preset, protocol_settings
+from aldvae.config.presets import preset as named_preset
 from aldvae.config.rules import arguments_as_options, rule_settings
 from aldvae.config.run_config import COMPRESSION_SETTINGS, RunConfig, check_types
 from aldvae.utils.errors import ConfigError
@@ -20,9 +21,9 @@ from aldvae.utils.errors import ConfigError
 class Overrides:
     """The settings that a user sets explicitly, and the `protocol` that supplies the others.
 
-    `settings` maps names of settings to values; None means "not set". `protocol` is ``"paper"``, ``"authors"``, or
-    None: then the rule is the dataset's default and all else as in the paper. Raises `ConfigError` for an unknown name
-    and for a value of another type.
+    `settings` maps names of settings to values; None means "not set". `protocol` is ``"paper"``, ``"authors"``,
+    ``"recommended"``, or None: then the rule is the dataset's default and all else as in the paper. Raises
+    `ConfigError` for an unknown name and for a value of another type.
     """
 
     settings: Mapping[str, Value] = field(default_factory=dict)
@@ -64,7 +65,7 @@ def find_data(dataset: str, resize: Value = None, execution: Execution | None = 
     """
     path = own_data(dataset)
     if path is None:
-        return DataSource(dataset, preset(dataset))
+        return DataSource(dataset, named_preset(dataset))
     from aldvae.data import own
 
     samples = own.load(path, None if resize is None else int(resize), (execution or Execution()).cache_directory)
@@ -85,9 +86,12 @@ def resolve(
 def configure(kind: str, data: DataSource, overrides: Overrides) -> RunConfig:
     """Merge the settings of a run: preset < rule < protocol < overrides, where later ones win."""
     explicit = overrides.settings
-    values = {**data.preset.settings, **_rule_and_protocol(kind, data.preset.rule, overrides), **explicit}
+    values = {**data.preset.settings, **_rule_and_protocol(kind, data.preset, overrides), **explicit}
+    # What fits one network or likelihood alone goes with it.
     if values["network"] != data.preset.network and "hidden_dim" not in explicit:
         values.pop("hidden_dim", None)
+    if values["likelihood"] != "gaussian" and "scale" not in explicit:
+        values.pop("scale", None)
     dataset = data.dataset
     if data.source is not None:
         dataset = Path(dataset).absolute().name
@@ -95,12 +99,12 @@ def configure(kind: str, data: DataSource, overrides: Overrides) -> RunConfig:
     return RunConfig.from_settings(kind, {**values, "source": data.source, "dataset": dataset})
 
 
-def _rule_and_protocol(kind: str, default_rule: str, overrides: Overrides) -> dict[str, Value]:
+def _rule_and_protocol(kind: str, preset: Preset, overrides: Overrides) -> dict[str, Value]:
     """Return the defaults of the rule and the protocol's settings; compression settings only if the rule takes them."""
-    protocol = protocol_settings(PAPER if overrides.protocol is None else overrides.protocol)
+    protocol = protocol_settings(PAPER if overrides.protocol is None else overrides.protocol, preset)
     if kind == "fixed":
         return {name: value for name, value in protocol.items() if name not in COMPRESSION_SETTINGS}
-    default = default_rule if overrides.protocol is None else protocol.get("rule", PAPER)
+    default = preset.rule if overrides.protocol is None else protocol.get("rule", PAPER)
     rule = str(overrides.settings.get("rule", default))
     with arguments_as_options():
         supported, defaults = rule_settings(rule), rule_defaults(rule)

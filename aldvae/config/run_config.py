@@ -26,6 +26,10 @@ _NAMES = {section: tuple(f.name for f in fields(section)) for section in SECTION
 _HINTS = {name: hint for section in SECTIONS for name, hint in get_type_hints(section).items() if name != "panel"}
 # Every setting with its default; MISSING where a preset must give the value.
 DEFAULTS: Mapping[str, Any] = {f.name: f.default for section in SECTIONS for f in fields(section)}
+# Of these, the settings that version 0.1.0 did not have.
+ADDED_DEFAULTS: Mapping[str, Value] = {
+    f.name: DEFAULTS[f.name] for f in option_fields(*SECTIONS) if f.metadata["added"] is not None
+}
 COMPRESSION_SETTINGS, METRICS_SETTINGS = _NAMES[CompressionConfig], _NAMES[MetricsConfig]
 
 
@@ -172,9 +176,9 @@ class RunConfig:
 
     @property
     def network_settings(self) -> dict[str, Any]:
-        """The settings that `models.build.build_vae` takes by these names."""
-        names = ("network", "hidden_dim", "channels", "likelihood", "posterior")
-        return {name: getattr(self.model, name) for name in names}
+        """The settings that `models.build.build_vae` takes by these names, left out as in `to_json`."""
+        names = ("network", "hidden_dim", "channels", "likelihood", "scale", "posterior")
+        return _without_added_defaults({name: getattr(self.model, name) for name in names})
 
     @property
     def default_threads(self) -> int | None:
@@ -212,8 +216,24 @@ class RunConfig:
         return shlex.join(words)
 
     def to_json(self) -> dict[str, Value]:
-        """Return all settings as one flat JSON object; infinite numbers become text."""
-        return {"kind": self.kind, **{name: _plain(value) for name, value in self.settings.items()}}
+        """Return the settings as one flat JSON object; infinite numbers become text.
+
+        Settings that version 0.1.0 did not have are left out at their defaults.
+        """
+        return {"kind": self.kind, **_without_added_defaults(self._plain_settings)}
+
+    def differences(self, stored: Mapping[str, object]) -> list[str]:
+        """Return the names of the settings that differ from those of a run that `to_json` stored.
+
+        A setting that `stored` lacks does not differ, except one that `to_json` leaves out at its default.
+        """
+        complete = {**ADDED_DEFAULTS, **stored}
+        current = {"kind": self.kind, **self._plain_settings}
+        return [name for name, value in current.items() if complete.get(name, value) != value]
+
+    @property
+    def _plain_settings(self) -> dict[str, Value]:
+        return {name: _plain(value) for name, value in self.settings.items()}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> RunConfig:
@@ -242,6 +262,10 @@ def _typed(name: str, value: Value) -> Value:
     if type(value) not in allowed:
         raise ConfigError(name, f"is {json.dumps(value, default=str)}, not of type {allowed[0].__name__}")
     return value
+
+
+def _without_added_defaults(values: Mapping[str, Value]) -> dict[str, Value]:
+    return {name: v for name, v in values.items() if name not in ADDED_DEFAULTS or v != ADDED_DEFAULTS[name]}
 
 
 def _plain(value: Value) -> Value:

@@ -20,6 +20,7 @@ from aldvae.utils.errors import ConfigError, unknown_name
 
 NETWORKS = ("mlp", "conv", "video")
 LIKELIHOODS = ("bernoulli", "gaussian")
+SCALES = ("learned", "optimal")
 POSTERIORS = ("gaussian", "softmax")
 PRECISIONS = ("float32", "bfloat16")
 SHRUNK_LAYERS = ("trained", "frozen")
@@ -70,7 +71,12 @@ class ModelConfig:
     network: str = setting("Encoder and decoder: mlp, conv or video.")
     hidden_dim: int | None = setting("Units of each hidden layer (mlp, conv).", None)
     channels: int | None = setting("Channels of the convolutions (conv, video).", None)
-    likelihood: str = setting("Decoder likelihood: bernoulli (pixels) or gaussian (one learned scale).")
+    likelihood: str = setting("Decoder likelihood: bernoulli (pixels) or gaussian (one scale for all values).")
+    scale: str = setting(
+        "Scale of --likelihood gaussian: learned, or optimal (the root mean squared error, in closed form).",
+        "learned",
+        added="0.2.0",
+    )
     posterior: str = setting(
         "Posterior scales: gaussian (independent) or softmax (the scales of a sample add up to 1).", "gaussian"
     )
@@ -81,10 +87,13 @@ class ModelConfig:
         """Check the values."""
         _check_choice("network", self.network, NETWORKS)
         _check_choice("likelihood", self.likelihood, LIKELIHOODS)
+        _check_choice("scale", self.scale, SCALES)
         _check_choice("posterior", self.posterior, POSTERIORS)
         _check_range("init_dim", self.init_dim, SMALLEST_DIM, _LARGEST)
         _check_range("hidden_dim", self.hidden_dim, 1, _LARGEST)
         _check_range("channels", self.channels, 1, _LARGEST)
+        if self.scale != "learned" and self.likelihood != "gaussian":
+            raise ConfigError("scale", f"has no effect with --likelihood {self.likelihood}; remove it")
         if not (math.isfinite(self.beta) and self.beta >= 0):
             raise ConfigError("beta", f"must be zero or a positive number, not {self.beta:g}")
 
@@ -97,6 +106,9 @@ class TrainingConfig:
 
     epochs: int = setting("Passes over the training samples.")
     batch_size: int = setting("Samples in one optimiser step.")
+    warmup: float = setting(
+        "Fraction of the epochs over which the weight of the KL divergence rises to --beta.", 0.0, added="0.2.0"
+    )
     lr: float = setting("Learning rate of Adam (with AMSGrad).", 1e-3)
     shuffle: bool = setting("Shuffle the training samples in every epoch.", True)
     precision: str = setting("float32, or bfloat16 for matrix products and convolutions.", "float32")
@@ -108,6 +120,8 @@ class TrainingConfig:
         _check_range("batch_size", self.batch_size, 1, _LARGEST)
         _check_range("seed", self.seed, 0)
         _check_choice("precision", self.precision, PRECISIONS)
+        if not 0 <= self.warmup < 1:
+            raise ConfigError("warmup", f"must be 0 or more and less than 1, not {self.warmup:g}")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise ConfigError("lr", f"must be a positive number, not {self.lr:g}")
 

@@ -21,15 +21,23 @@ class Bernoulli(nn.Module):
         return decoded.sigmoid()
 
 
+# Without a lower bound, an exact reconstruction would drive the scale to zero and the likelihood to infinity.
+_MIN_LOG_SCALE = -5.0
+
+
+def _gaussian_nll(decoded: Tensor, x: Tensor, log_scale: Tensor) -> Tensor:
+    """Return the negative log-density of x around `decoded`, both (B, *shape), in nats, summed over each sample."""
+    log_scale = log_scale.clamp(min=_MIN_LOG_SCALE)
+    squared = ((x - decoded) * torch.exp(-log_scale)).square()
+    return (0.5 * (squared + math.log(2 * math.pi)) + log_scale).flatten(1).sum(1)
+
+
 class Gaussian(nn.Module):
     """Each value is normally distributed around the decoder's output, with one standard deviation for all values.
 
     The standard deviation is learned. A fixed one would make the number of useful latent dimensions depend on the
     scale of the data.
     """
-
-    # Without a lower bound, an exact reconstruction would drive the scale to zero and the likelihood to infinity.
-    _MIN_LOG_SCALE = -5.0
 
     def __init__(self) -> None:
         """Initialise the standard deviation to 1."""
@@ -38,14 +46,67 @@ class Gaussian(nn.Module):
 
     def forward(self, decoded: Tensor, x: Tensor) -> Tensor:
         """Return the negative log-density of x (B, *shape) in nats, summed over each sample: (B,); may be negative."""
-        log_scale = self.log_scale.clamp(min=self._MIN_LOG_SCALE)
-        squared = ((x - decoded) * torch.exp(-log_scale)).square()
-        return (0.5 * (squared + math.log(2 * math.pi)) + log_scale).flatten(1).sum(1)
+        return _gaussian_nll(decoded, x, self.log_scale)
 
     def mean(self, decoded: Tensor) -> Tensor:
         """Return the mean of p(x|z), (B, *shape), for the decoder's output."""
         return decoded
 
 
-Likelihood = Bernoulli | Gaussian
+class OptimalGaussian(nn.Module):
+    """A Gaussian likelihood whose variance is not learned: it is the mean squared error, in closed form.
+
+    No other variance has a higher likelihood (Rybkin, Daniilidis and Levine 2021, "Simple and effective VAE training
+    with calibrated decoders"). A learned one takes many epochs to come down to it, and until then hardly any dimension
+    is worth its KL divergence.
+
+    In training, it is the error of the batch. In evaluation, it is an exponential average over the last batches of
+    training: the error of one batch is noisy, and the density of a sample must not depend on the samples beside it.
+    Contributions to the average are (`span` - 1) / 2 batches old on average, like those to a mean of `span` batches.
+    The buffers are the sums behind the average, `squared_error` and `n_values`. Both decay alike, so that it is
+    unbiased from the first batch on, and the smaller last batch of an epoch weighs less.
+    """
+
+    squared_error: Tensor
+    n_values: Tensor
+
+    def __init__(self, span: int = 100) -> None:
+        """Initialise the variance to 1, which the first batch replaces."""
+        super().__init__()
+        self.span = span
+        # As if next to no value had been seen: the ratio is 1, and float32 rounds it away beside a single value.
+        self.register_buffer("squared_error", torch.tensor(1e-12))
+        self.register_buffer("n_values", torch.tensor(1e-12))
+
+    def forward(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """Return the negative log-density of x (B, *shape) in nats, summed over each sample: (B,); may be negative.
+
+        In training mode, also adds the batch to the average.
+        """
+        if not self.training:
+            return _gaussian_nll(decoded, x, 0.5 * (self.squared_error / self.n_values).log())
+        # The variance needs no gradient: at its optimum, the loss does not change with it. The squared errors alone
+        # have the gradient of N/2 log(mse), for N values.
+        squared_error = (x - decoded).detach().square().sum()
+        self._average(squared_error, x.numel())
+        return _gaussian_nll(decoded, x, 0.5 * (squared_error / x.numel()).log())
+
+    def _average(self, squared_error: Tensor, n_values: int) -> None:
+        decay = 1 - 2 / (self.span + 1)
+        self.squared_error.mul_(decay).add_(squared_error)
+        self.n_values.mul_(decay).add_(n_values)
+
+    def mean(self, decoded: Tensor) -> Tensor:
+        """Return the mean of p(x|z), (B, *shape), for the decoder's output."""
+        return decoded
+
+
+Likelihood = Bernoulli | Gaussian | OptimalGaussian
 LIKELIHOODS: dict[str, type[Likelihood]] = {"bernoulli": Bernoulli, "gaussian": Gaussian}
+# What a Gaussian likelihood is, by the name of its scale.
+SCALES: dict[str, type[Likelihood]] = {"learned": Gaussian, "optimal": OptimalGaussian}
+
+
+def build_likelihood(name: str, scale: str) -> Likelihood:
+    """Return a new likelihood by name; only a Gaussian one has a `scale`."""
+    return SCALES[scale]() if name == "gaussian" else LIKELIHOODS[name]()

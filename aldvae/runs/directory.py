@@ -69,7 +69,7 @@ class RunDirectory:
                 raise ConfigError("results_dir", f"{self.path} holds results but no config.json; move it away")
             return
         settings, stored_inputs = stored
-        other = [name for name, value in self.config.to_json().items() if settings.get(name, value) != value]
+        other = self.config.differences(settings)
         if inputs is not None and stored_inputs:
             other += [name for name, value in inputs.items() if stored_inputs.get(name) != value]
         if other:

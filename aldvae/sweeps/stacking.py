@@ -66,7 +66,7 @@ def runs_per_gpu(device: str, slots: int) -> int:
 _STACKABLE = ("mlp", "conv")
 _SHARED_SETTINGS = (
     *("dataset", "source", "limit", "validation", "resize", "network", "hidden_dim", "channels", "likelihood"),
-    *("beta", "batch_size", "lr", "precision"),
+    *("beta", "batch_size", "warmup", "lr", "precision"),
 )
 
 
@@ -75,12 +75,15 @@ def stack_key(config: RunConfig) -> tuple[object, ...] | None:
 
     The models of a stack are padded to one latent size and take their optimiser steps together. Padding would take part
     in a softmax over the dimensions, frozen layers would be trained, and a rule that undoes a removal takes back
-    optimiser steps of one run alone.
+    optimiser steps of one run alone. An optimal scale is an average of each run's own errors, and buffers are shared.
     """
     compression = config.compression
-    alone = config.model.posterior == "softmax" or config.model.network not in _STACKABLE
+    model = config.model
+    alone = model.posterior == "softmax" or model.scale == "optimal" or model.network not in _STACKABLE
     if compression is not None:
         alone = alone or compression.shrunk_layers == "frozen" or compression.rule_class.can_undo
     if alone:
         return None
-    return tuple(config.settings[name] for name in _SHARED_SETTINGS)
+    # During a warm-up the weight of the KL divergence depends on the number of epochs.
+    epochs = config.training.epochs if config.training.warmup else None
+    return (epochs, *(config.settings[name] for name in _SHARED_SETTINGS))

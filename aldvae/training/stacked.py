@@ -28,10 +28,11 @@ def train_stack(trainers: Sequence[Trainer], epoch: int) -> list[float]:
     order = torch.stack([trainer.order(epoch) for trainer in trainers]).to(device)
     random = [generator(trainer.config.training.seed, "noise", epoch, device) for trainer in trainers]
     totals = torch.zeros(len(trainers), device=device)
-    for index in order.split(config.training.batch_size, dim=1):
+    batches = order.split(config.training.batch_size, dim=1)
+    for step, index in enumerate(batches):
         noise = stack.pad([_noise(t, index.shape[1], r) for t, r in zip(trainers, random, strict=True)])
-        losses = stack.step(to_float(samples.index_select(0, index.flatten())).unflatten(0, index.shape), noise)
-        totals += losses * index.shape[1]
+        x = to_float(samples.index_select(0, index.flatten())).unflatten(0, index.shape)
+        totals += stack.step(x, noise, trainers[0].kl_weight(epoch, step / len(batches))) * index.shape[1]
     stack.unstack()
     return [float(total) for total in (totals / len(samples)).tolist()]
 
@@ -45,10 +46,10 @@ class _Loss(nn.Module):
 
     def __init__(self, trainer: Trainer) -> None:
         super().__init__()
-        self.model, self.config = trainer.model, trainer.config
+        self.model = trainer.model
 
-    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        return self.model.loss(x, noise, self.config.model.beta)
+    def forward(self, x: Tensor, noise: Tensor, kl_weight: float) -> Tensor:
+        return self.model.loss(x, noise, kl_weight)
 
 
 class _Stack:
@@ -68,11 +69,11 @@ class _Stack:
         for name, parameter in self.parameters.items():
             self._stack_moments(name, parameter)
 
-        def loss(parameters: dict[str, Tensor], x: Tensor, noise: Tensor) -> Tensor:
-            value: Tensor = functional_call(self._loss, (parameters, self._buffers), (x, noise))
+        def loss(parameters: dict[str, Tensor], x: Tensor, noise: Tensor, kl_weight: float) -> Tensor:
+            value: Tensor = functional_call(self._loss, (parameters, self._buffers), (x, noise, kl_weight))
             return value
 
-        self._gradients = vmap(grad_and_value(loss), randomness="error")
+        self._gradients = vmap(grad_and_value(loss), in_dims=(0, 0, 0, None), randomness="error")
 
     def _stack_moments(self, name: str, parameter: Tensor) -> None:
         states = [t.optimizer.state[m[name]] for t, m in zip(self.trainers, self._members, strict=True)]
@@ -95,10 +96,10 @@ class _Stack:
             padded.append(F.pad(tensor, [n for pair in reversed(missing) for n in pair]))
         return torch.stack(padded)
 
-    def step(self, x: Tensor, noise: Tensor) -> Tensor:
+    def step(self, x: Tensor, noise: Tensor, kl_weight: float) -> Tensor:
         """Take one optimiser step for each of R models on x (R, B, *shape), noise (R, B, n_z); return losses (R,)."""
         with autocast(self.trainers[0].config.training.precision, x.device):
-            gradients, losses = self._gradients(self.parameters, x, noise)
+            gradients, losses = self._gradients(self.parameters, x, noise, kl_weight)
         assert isinstance(losses, Tensor)
         for name, parameter in self.parameters.items():
             parameter.grad = gradients[name]

@@ -14,6 +14,8 @@ from aldvae.config.sections import CompressionConfig
 from aldvae.data.dataset import Dataset, to_float
 from aldvae.metrics.evaluation import Evaluation
 from aldvae.models.build import build_vae
+from aldvae.models.likelihood import OptimalGaussian
+from aldvae.models.vae import VAE
 from aldvae.utils.seeding import generator, stream_seed
 
 
@@ -42,15 +44,22 @@ class Trainer:
         """Make a fresh model; its initial weights depend on the seed, not on the device."""
         self.config, self.device = config, device
         self.samples = data.train.on(device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream_seed(config.training.seed, "weights"))
-            with arguments_as_options():
-                self.model = build_vae(data.shape, config.model.init_dim, **config.network_settings)
-        if data.standardisation is not None:
-            self.model.input_mean, self.model.input_scale = data.standardisation
-        self.model.to(device)
+        self.model = self._make_model(data).to(device)
         self.optimizer = make_optimizer(list[Tensor](self.model.parameters()), config.training.lr, device)
         self.compressor = self._make_compressor(config.compression) if config.compression is not None else None
+
+    def _make_model(self, data: Dataset) -> VAE:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream_seed(self.config.training.seed, "weights"))
+            with arguments_as_options():
+                model = build_vae(data.shape, self.config.model.init_dim, **self.config.network_settings)
+        if data.standardisation is not None:
+            model.input_mean, model.input_scale = data.standardisation
+        if isinstance(model.likelihood, OptimalGaussian):
+            # Where an epoch has 7 steps, an average over 100 would describe the model of 7 epochs ago.
+            steps = -(-len(self.samples) // self.config.training.batch_size)
+            model.likelihood.span = min(steps, model.likelihood.span)
+        return model
 
     def _make_compressor(self, compression: CompressionConfig) -> Compressor:
         return Compressor(
@@ -76,20 +85,35 @@ class Trainer:
             return torch.arange(len(self.samples))
         return torch.randperm(len(self.samples), generator=generator(self.config.training.seed, "order", epoch))
 
+    def kl_weight(self, epoch: int, progress: float) -> float:
+        """Return the weight of the KL divergence in the loss when the part `progress` (0 to 1) of `epoch` is trained.
+
+        It rises linearly from 0 to beta over the first `warmup` of all epochs. Metrics and rules always use beta.
+        """
+        training, beta = self.config.training, self.config.model.beta
+        if training.warmup == 0:
+            return beta
+        return beta * min(1.0, (epoch - 1 + progress) / (training.warmup * training.epochs))
+
     def train_epoch(self, epoch: int) -> float:
-        """Train for one epoch; return the mean loss over its samples (negative ELBO with beta, nats per sample)."""
+        """Train for one epoch; return the mean loss over its samples (nats per sample).
+
+        It is the negative ELBO with the KL divergence weighted by `kl_weight`.
+        """
         self.model.train()
         random = generator(self.config.training.seed, "noise", epoch, self.device)
         total = torch.zeros((), device=self.device)
-        for index in self.order(epoch).to(self.device).split(self.config.training.batch_size):
-            loss = self._step(to_float(self.samples.index_select(0, index)), random)
+        batches = self.order(epoch).to(self.device).split(self.config.training.batch_size)
+        for step, index in enumerate(batches):
+            weight = self.kl_weight(epoch, step / len(batches))
+            loss = self._step(to_float(self.samples.index_select(0, index)), random, weight)
             total += loss * len(index)
         return float(total) / len(self.samples)
 
-    def _step(self, x: Tensor, random: torch.Generator) -> Tensor:
+    def _step(self, x: Tensor, random: torch.Generator, kl_weight: float) -> Tensor:
         noise = torch.randn(len(x), self.model.latent_dim, generator=random, device=self.device)
         with autocast(self.config.training.precision, self.device):
-            loss = self.model.loss(x, noise, self.config.model.beta)
+            loss = self.model.loss(x, noise, kl_weight)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

@@ -91,10 +91,11 @@ class RobustRule(RegisteredRule[RobustState]):
     the training loss. Needs ``recon_loss`` and `kl` at every epoch, or only at some that include every `patience`-th.
     Both are in nats per sample: ``recon_loss`` is summed, not averaged, over the values of a sample. Removes the
     dimensions of lowest KL divergence, and never goes below `min_dim`. If the number of all `epochs` is given, no trial
-    starts too late to be judged.
+    starts too late to be judged, and nothing is decided during a warm-up: the first `warmup` of them, in which the
+    weight of the KL divergence rises and more dimensions look informative than will be.
 
-    `patience` is 1 or more, `min_dim` 2 or more, `beta` above 0. Raises `ArgumentError` (a `ValueError`) for an
-    argument out of range.
+    `patience` is 1 or more, `min_dim` 2 or more, `beta` above 0, `warmup` from 0 to below 1. Raises `ArgumentError` (a
+    `ValueError`) for an argument out of range.
     """
 
     # It removes as many neurons as there are idle dimensions, so it must remove those.
@@ -109,12 +110,15 @@ class RobustRule(RegisteredRule[RobustState]):
     beta: float = 1.0
     min_dim: int = SMALLEST_DIM
     epochs: int | None = None
+    warmup: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the arguments."""
         for name, smallest in (("patience", 1), ("min_dim", SMALLEST_DIM)):
             if getattr(self, name) < smallest:
                 raise ArgumentError(name, f"must be {smallest} or more, not {getattr(self, name)}")
+        if not 0 <= self.warmup < 1:
+            raise ArgumentError("warmup", f"must be 0 or more and less than 1, not {self.warmup:g}")
         if not self.beta > 0:
             raise ArgumentError(
                 "beta", f"must be above 0 for the robust rule, not {self.beta}: nothing else falls idle"
@@ -127,8 +131,8 @@ class RobustRule(RegisteredRule[RobustState]):
 
     @property
     def min_epochs(self) -> int:
-        """The epochs of as many decisions as must agree."""
-        return _AGREEING * self.patience
+        """The epochs of as many decisions as must agree, after the warm-up."""
+        return ceil(_AGREEING * self.patience / (1 - self.warmup))
 
     @property
     def shortest_window(self) -> None:
@@ -163,6 +167,8 @@ class RobustRule(RegisteredRule[RobustState]):
         decides = epoch % self.patience == 0
         if ("recon_loss" in metrics) != (kl is not None) or (decides and kl is None):
             raise KeyError(f"the robust rule decides every {self.patience} epochs on recon_loss and kl; give both")
+        if self.epochs is not None and epoch <= self.warmup * self.epochs:
+            return state, None
         if kl is not None:
             measurement = self._measure(epoch - state.rejected_epochs, metrics["recon_loss"], kl)
             state = replace(state, history=(*state.history, measurement))

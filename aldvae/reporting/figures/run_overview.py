@@ -17,7 +17,7 @@ from aldvae.utils.errors import ConfigError
 from aldvae.utils.files import write_figure
 
 _PANELS = [metric for metric in METRICS.values() if metric.paper_row is not None]
-_BLUE, _ORANGE, _RED = "#0072b2", "#e69f00", "#d62728"
+_BLUE, _ORANGE, _RED, _GRAY = "#0072b2", "#e69f00", "#d62728", "#999999"
 
 
 def draw_overview(path: Path) -> Path:
@@ -35,7 +35,7 @@ def draw_overview(path: Path) -> Path:
 
 def _draw(result: Result) -> Figure:
     """Draw sizes, metrics and latent neurons over epochs."""
-    metrics, stop_epoch = result.metrics, result.answer["stop_epoch"]
+    metrics, stop_epoch, training = result.metrics, result.answer["stop_epoch"], result.config.training
     figure = Figure(figsize=(10, 9), layout="constrained")
     axes = figure.subplots(3, 2)
     _draw_sizes(axes[0, 0], metrics)
@@ -44,6 +44,8 @@ def _draw(result: Result) -> Figure:
         _draw_metric(axis, metrics, metric)
     for axis in axes.flat:
         axis.set_xlabel("epoch")
+        if training.warmup:
+            axis.axvspan(0.5, 0.5 + training.warmup * training.epochs, color=_GRAY, alpha=0.3, linewidth=0)
         if stop_epoch is not None:
             axis.axvline(stop_epoch, color=_RED, linewidth=1)
     figure.suptitle(_headline(result.config, result.answer))
@@ -52,6 +54,8 @@ def _draw(result: Result) -> Figure:
 
 def _headline(config: RunConfig, summary: Summary) -> str:
     start = f"{config.data.dataset}, from {config.model.init_dim} latent dimensions, seed {config.training.seed}: "
+    if config.training.warmup:
+        start = f"KL warm-up in gray; {start}"
     if config.compression is None:
         return start + "fixed size"
     if summary["stop_epoch"] is None:
