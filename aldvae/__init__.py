@@ -1,7 +1,7 @@
 """How large should the latent space of a variational autoencoder be? Found in one training run.
 
-`Compressor` adds adaptive compression to your own training loop, `remove_neurons` is the surgery alone, and `load`
-reads the model a run left.
+`Compressor` adds adaptive compression to your own training loop, `remove_neurons` and `consolidate` are surgery alone,
+and `load` reads the model a run left.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aldvae.compression.compressor import Compressor, Step
+    from aldvae.compression.consolidation import LatentStatistics, consolidate
     from aldvae.compression.rules.base import Decision, Rule
     from aldvae.compression.rules.robust import RobustRule
     from aldvae.compression.rules.slopes import AuthorsRule, PaperRule
@@ -27,10 +28,12 @@ __all__ = [
     "Compressor",
     "ConfigError",
     "Decision",
+    "LatentStatistics",
     "PaperRule",
     "RobustRule",
     "Rule",
     "Step",
+    "consolidate",
     "load",
     "remove_neurons",
 ]
@@ -42,10 +45,12 @@ _HOME = {
     "Compressor": "aldvae.compression.compressor",
     "ConfigError": "aldvae.utils.errors",
     "Decision": "aldvae.compression.rules.base",
+    "LatentStatistics": "aldvae.compression.consolidation",
     "PaperRule": "aldvae.compression.rules.slopes",
     "RobustRule": "aldvae.compression.rules.robust",
     "Rule": "aldvae.compression.rules.base",
     "Step": "aldvae.compression.compressor",
+    "consolidate": "aldvae.compression.consolidation",
     "load": "aldvae.models.serialization",
     "remove_neurons": "aldvae.compression.surgery",
 }

@@ -64,7 +64,7 @@ def remove_neurons(
     keep = _kept(set(remove), size)
     cuts = [*_head_cuts(heads, keep, size), *((reader, "weight", 1, keep) for reader in readers)]
     if optimizer is not None:
-        _check_optimizer(optimizer, [getattr(layer, name) for layer, name, _, _ in cuts])
+        check_optimizer(optimizer, [getattr(layer, name) for layer, name, _, _ in cuts])
     for layer, name, dim, index in cuts:
         _shrink(layer, name, dim, index, optimizer)
     for layer in (*heads, *readers):
@@ -110,7 +110,8 @@ def _head_cuts(heads: Sequence[nn.Linear], keep: Tensor, size: int) -> list[Cut]
     return cuts
 
 
-def _check_optimizer(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
+def check_optimizer(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
+    """Raise `ValueError` if `optimizer` does not hold `parameters`, or if its state cannot follow a surgery on them."""
     if isinstance(optimizer, torch.optim.LBFGS):
         raise ValueError("LBFGS keeps its own list of parameters; use an optimiser such as Adam, AdamW or SGD")
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
