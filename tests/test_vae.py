@@ -94,6 +94,17 @@ def test_the_optimal_scale_is_bounded_like_a_learned_one() -> None:
         optimal.eval()
 
 
+def test_the_loss_is_refitted_to_the_variance_of_other_samples() -> None:
+    likelihood = OptimalGaussian()
+    likelihood(torch.zeros(6, 5), 0.1 * torch.randn(6, 5))
+    likelihood.eval()
+    x = 3 * torch.randn(40, 5, dtype=torch.float64)
+    loss = likelihood(torch.zeros_like(x), x).mean()
+    expected = 5 / 2 * (1 + torch.log(2 * math.pi * x.square().mean()))
+    torch.testing.assert_close(likelihood.refit(loss, 5), expected, rtol=1e-6, atol=1e-6)
+    assert likelihood.refit(loss, 5) < loss
+
+
 def test_the_optimal_scale_in_evaluation_is_an_average_over_batches() -> None:
     likelihood, x = OptimalGaussian(span=3), torch.randn(4, 3)
     likelihood.eval()

@@ -16,6 +16,7 @@ from aldvae.metrics.clustering import agreement, find_clusters, silhouette
 from aldvae.metrics.features import Features
 from aldvae.metrics.frechet import Statistics, cached_statistics, frechet_distance, statistics
 from aldvae.metrics.latent import active_units, count_dimension_usage
+from aldvae.models.likelihood import OptimalGaussian
 from aldvae.models.vae import VAE, kl_divergence
 from aldvae.utils.devices import float64_device, to_float64
 from aldvae.utils.errors import ConfigError, DivergedError
@@ -124,7 +125,10 @@ class Evaluator:
                 reconstructed.append(model.likelihood.mean(out.decoded))
         loss, kl, mu, log_var, z = (torch.cat(part) for part in zip(*parts, strict=True))
         reconstructions = torch.cat(reconstructed)[: self.config.metrics.fid_samples]
-        return ValidationOutput(float(to_float64(loss).mean()), to_float64(kl).mean(0), mu, log_var, z, reconstructions)
+        recon_loss = to_float64(loss).mean()
+        if isinstance(model.likelihood, OptimalGaussian):
+            recon_loss = model.likelihood.refit(recon_loss, self.samples[0].numel())
+        return ValidationOutput(float(recon_loss), to_float64(kl).mean(0), mu, log_var, z, reconstructions)
 
     def _clustering(self, output: ValidationOutput, epoch: int) -> dict[str, float]:
         config = self.config

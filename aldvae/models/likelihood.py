@@ -61,7 +61,9 @@ class OptimalGaussian(nn.Module):
     is worth its KL divergence.
 
     In training, it is the error of the batch. In evaluation, it is an exponential average over the last batches of
-    training: the error of one batch is noisy, and the density of a sample must not depend on the samples beside it.
+    training: the error of one batch is noisy, and the density of a sample must not depend on the samples beside it. It
+    is too small for other samples if those of training are few; `refit` returns a loss with the variance of the others.
+
     Contributions to the average are (`span` - 1) / 2 batches old on average, like those to a mean of `span` batches.
     The buffers are the sums behind the average, `squared_error` and `n_values`. Both decay alike, so that it is
     unbiased from the first batch on, and the smaller last batch of an epoch weighs less.
@@ -90,6 +92,16 @@ class OptimalGaussian(nn.Module):
         squared_error = (x - decoded).detach().square().sum()
         self._average(squared_error, x.numel())
         return _gaussian_nll(decoded, x, 0.5 * (squared_error / x.numel()).log())
+
+    def refit(self, loss: Tensor, n_values: int) -> Tensor:
+        """Return a mean `loss` () over samples of `n_values` values, with the variance that is optimal for these.
+
+        `loss` is the mean of what `forward` returned for them in evaluation mode.
+        """
+        variance = (self.squared_error / self.n_values).to(loss).clamp(min=math.exp(2 * _MIN_LOG_SCALE))
+        error = variance * (2 * loss / n_values - (2 * math.pi * variance).log())
+        optimal = error.clamp(min=math.exp(2 * _MIN_LOG_SCALE))
+        return 0.5 * n_values * (error / optimal + (2 * math.pi * optimal).log())
 
     def _average(self, squared_error: Tensor, n_values: int) -> None:
         decay = 1 - 2 / (self.span + 1)
