@@ -33,7 +33,7 @@ from aldvae.reporting.figures.run_overview import draw_overview
 from aldvae.runs.directory import RunDirectory
 from aldvae.runs.records import COLUMNS
 from aldvae.training.callbacks import Callback, Row
-from aldvae.training.loop import run
+from aldvae.training.loop import Outcome, run
 from aldvae.training.trainer import Trainer
 from aldvae.utils.errors import AldvaeError, BusyError, ConfigError, DivergedError
 from tests.conftest import TINY, digits, resolve
@@ -461,12 +461,21 @@ def test_a_warmup_changes_training_and_not_what_metrics_mean(tmp_path: Path) -> 
     assert warm["train_loss"][0] < warm["recon_loss"][0] + warm["kl"][0]
 
 
+def resumed_to_the_same_bytes(config: RunConfig, tmp_path: Path) -> Outcome:
+    """Return the outcome of an undisturbed run, and check that interrupted and resumed ones leave the same bytes."""
+    whole = run(config, Execution(results_dir=tmp_path / "whole"))
+    for after in (1, 3):
+        results_dir = tmp_path / str(after)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, Execution(results_dir=results_dir), Interrupt(after))
+        resumed = run(config, Execution(results_dir=results_dir))
+        assert contents(resumed.path) == contents(whole.path)
+        assert (resumed.path / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
+    return whole
+
+
 def test_a_run_with_a_warmup_resumes_to_the_same_bytes(tmp_path: Path) -> None:
-    config = tiny(warmup=0.5, protocol="recommended", patience=1, epochs=6)
-    whole = run(config, Execution(results_dir=tmp_path / "whole")).path
-    with pytest.raises(KeyboardInterrupt):
-        run(config, Execution(results_dir=tmp_path / "parts"), Interrupt(2))
-    assert contents(run(config, Execution(results_dir=tmp_path / "parts")).path) == contents(whole)
+    resumed_to_the_same_bytes(tiny(warmup=0.5, protocol="recommended", patience=1, epochs=6), tmp_path)
 
 
 AUTHORS: dict[str, Any] = {"protocol": "authors", "silhouette_samples": 50, "fid_samples": 50}
@@ -516,14 +525,7 @@ def test_the_final_metrics_are_those_of_the_final_model(tmp_path: Path, monkeypa
 
 def test_a_run_with_the_authors_protocol_resumes_and_saves_its_model(tmp_path: Path) -> None:
     config = tiny(**AUTHORS)
-    whole = run(config, Execution(results_dir=tmp_path / "whole"))
-    for after in (1, 3):
-        results_dir = tmp_path / str(after)
-        with pytest.raises(KeyboardInterrupt):
-            run(config, Execution(results_dir=results_dir), Interrupt(after))
-        resumed = run(config, Execution(results_dir=results_dir))
-        assert contents(resumed.path) == contents(whole.path)
-        assert (resumed.path / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
+    whole = resumed_to_the_same_bytes(config, tmp_path)
     assert whole.summary["rule"] == "authors"
     model = aldvae.load(whole.path)
     _, log_var = model.encode(to_float(digits(200).validation.x))
@@ -536,14 +538,7 @@ OPTIMAL: dict[str, Any] = {"likelihood": "gaussian", "scale": "optimal"}
 
 def test_a_run_with_the_optimal_scale_resumes_and_saves_its_model(tmp_path: Path) -> None:
     config = tiny(**OPTIMAL, fid_features="none", precision="bfloat16")
-    whole = run(config, Execution(results_dir=tmp_path / "whole"))
-    for after in (1, 3):
-        results_dir = tmp_path / str(after)
-        with pytest.raises(KeyboardInterrupt):
-            run(config, Execution(results_dir=results_dir), Interrupt(after))
-        resumed = run(config, Execution(results_dir=results_dir))
-        assert contents(resumed.path) == contents(whole.path)
-        assert (resumed.path / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
+    whole = resumed_to_the_same_bytes(config, tmp_path)
     model = aldvae.load(whole.path)
     assert isinstance(model.likelihood, OptimalGaussian)
     assert {buffer.dtype for buffer in model.buffers()} == {torch.float32}
