@@ -45,7 +45,7 @@ def _draw(result: Result) -> Figure:
     for axis in axes.flat:
         axis.set_xlabel("epoch")
         if training.warmup:
-            axis.axvspan(0.5, 0.5 + training.warmup * training.epochs, color=_GRAY, alpha=0.3, linewidth=0)
+            axis.axvspan(0.5, 0.5 + training.warmup * training.epochs, color=_GRAY, alpha=0.3, linewidth=0, zorder=-1)
         if stop_epoch is not None:
             axis.axvline(stop_epoch, color=_RED, linewidth=1)
     figure.suptitle(_headline(result.config, result.answer))
