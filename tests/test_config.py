@@ -223,6 +223,8 @@ def parse_settings(command: str) -> dict[str, Any]:
         {"dataset": "digits", "rule": "robust"},
         {"dataset": "digits", "rule": "robust", "patience": 5, "beta": 0.5},
         {"dataset": "digits", "likelihood": "gaussian", "scale": "optimal"},
+        {"dataset": "mnist", "protocol": "recommended"},
+        {"dataset": "digits", "protocol": "recommended", "likelihood": "gaussian"},
         {"dataset": "mnist", "protocol": "authors"},
         {"dataset": "mnist", "protocol": "authors", "rule": "robust"},
         {"dataset": "eurosat", "stop": False, "shuffle": False, "select": "kl"},
