@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aldvae.compression.compressor import Compressor, Step
     from aldvae.compression.consolidation import LatentStatistics, consolidate
+    from aldvae.compression.information import Directions
     from aldvae.compression.rules.base import Decision, Rule
+    from aldvae.compression.rules.consolidate import ConsolidatingRule
     from aldvae.compression.rules.robust import RobustRule
     from aldvae.compression.rules.slopes import AuthorsRule, PaperRule
     from aldvae.compression.surgery import remove_neurons
@@ -27,7 +29,9 @@ __all__ = [
     "AuthorsRule",
     "Compressor",
     "ConfigError",
+    "ConsolidatingRule",
     "Decision",
+    "Directions",
     "LatentStatistics",
     "PaperRule",
     "RobustRule",
@@ -44,7 +48,9 @@ _HOME = {
     "AuthorsRule": "aldvae.compression.rules.slopes",
     "Compressor": "aldvae.compression.compressor",
     "ConfigError": "aldvae.utils.errors",
+    "ConsolidatingRule": "aldvae.compression.rules.consolidate",
     "Decision": "aldvae.compression.rules.base",
+    "Directions": "aldvae.compression.information",
     "LatentStatistics": "aldvae.compression.consolidation",
     "PaperRule": "aldvae.compression.rules.slopes",
     "RobustRule": "aldvae.compression.rules.robust",

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aldvae.analysis.series import fixed_size_config
+from aldvae.compression.rules.consolidate import ConsolidatingRule
 from aldvae.compression.rules.robust import RobustRule
 from aldvae.compression.rules.slopes import AuthorsRule, PaperRule
 from aldvae.config.execution import Execution
@@ -153,8 +154,8 @@ def test_explicit_settings_override_the_protocol() -> None:
 
 def test_the_recommended_protocol_warms_up_and_downloads_nothing(tmp_path: Path) -> None:
     config = resolve("adaptive", "mnist", protocol="recommended")
-    assert (config.rule, config.training.warmup, config.metrics.fid_features) == ("robust", 0.2, "classifier")
-    assert config.make_rule() == RobustRule(epochs=200, warmup=0.2)
+    assert (config.rule, config.training.warmup, config.metrics.fid_features) == ("consolidate", 0.2, "classifier")
+    assert config.make_rule() == ConsolidatingRule(epochs=200, warmup=0.2)
     fixed = resolve("fixed", "mnist", protocol="recommended", init_dim=8)
     assert fixed == fixed_size_config(config, 8)
     np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((60, 16, 16)), labels=np.arange(60) % 3)

@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_refused_and_nothing_changes() -> None:
     model = Toy(6)
     weight = model.mu.weight
     statistics = LatentStatistics.measure(*latents(model)[1:])
-    with pytest.raises(ValueError, match="keep must be 2 to 6, not 7"):
+    with pytest.raises(ValueError, match="keep must be 2 to 6 directions, not 7"):
         turn(model, statistics, keep=7)
     with pytest.raises(ValueError, match="statistics are those of 6 dimensions, not of 4"):
         turn(Toy(4), statistics)

@@ -15,7 +15,7 @@ import pytest
 import aldvae
 from aldvae.config.execution import Execution
 from aldvae.reporting.figures.run_overview import draw_overview
-from aldvae.runs.records import COLUMNS, LATENT_SPACE, csv_rows, csv_text, format_cell, parse_cell
+from aldvae.runs.records import COLUMNS, LATENT_SPACE, OPTIONAL_TABLES, csv_rows, csv_text, format_cell, parse_cell
 from aldvae.runs.results import Result, read_result
 from aldvae.training.loop import run
 from aldvae.utils.errors import ConfigError
@@ -27,7 +27,11 @@ TABLES = {**COLUMNS, "latent_space": LATENT_SPACE}
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = resolve("adaptive", "digits", **TINY)
-    return run(config, Execution(results_dir=tmp_path_factory.mktemp("results"))).path
+    path = run(config, Execution(results_dir=tmp_path_factory.mktemp("results"))).path
+    # Of the optional tables, this run has none.
+    assert not any((path / f"{name}.csv").exists() for name in OPTIONAL_TABLES)
+    (path / "directions.csv").write_text(csv_text([COLUMNS["directions"], [1, 0, 2.5, 2.5], [1, 1, 0.5, 0.25]]))
+    return path
 
 
 @pytest.fixture

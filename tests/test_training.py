@@ -475,7 +475,29 @@ def resumed_to_the_same_bytes(config: RunConfig, tmp_path: Path) -> Outcome:
 
 
 def test_a_run_with_a_warmup_resumes_to_the_same_bytes(tmp_path: Path) -> None:
-    resumed_to_the_same_bytes(tiny(warmup=0.5, protocol="recommended", patience=1, epochs=6), tmp_path)
+    resumed_to_the_same_bytes(tiny(warmup=0.5, rule="robust", patience=1, epochs=6), tmp_path)
+
+
+@pytest.mark.parametrize("start", [3, 40])
+def test_a_run_that_consolidates_resumes_to_the_same_bytes_and_tells_two_numbers(tmp_path: Path, start: int) -> None:
+    """From 3 it grows at once; from 40 it shrinks."""
+    config = resolve(
+        "adaptive",
+        "digits",
+        protocol="recommended",
+        init_dim=start,
+        epochs=24,
+        lr=0.005,
+        fid_samples=50,
+        silhouette_samples=50,
+    )
+    outcome = resumed_to_the_same_bytes(config, tmp_path)
+    directions = pd.read_csv(outcome.path / "directions.csv")
+    sizes = pd.read_csv(outcome.path / "metrics.csv").groupby("epoch")["latent_dim"].first()
+    assert directions.groupby("epoch").size().to_dict() == sizes[:22].to_dict()
+    assert (sizes.max() > 3) if start == 3 else (sizes[24] < 40)
+    assert "consolidate" in set(pd.read_csv(outcome.path / "decisions.csv")["action"])
+    assert 0 <= outcome.summary["n_informative"] <= outcome.summary["latent_dim"]
 
 
 AUTHORS: dict[str, Any] = {"protocol": "authors", "silhouette_samples": 50, "fid_samples": 50}

@@ -52,10 +52,16 @@ class LatentStatistics:
         ratios, directions = torch.linalg.eigh(self.covariance * noise[:, None] * noise)
         return ratios.flip(0).clamp(min=0), directions.flip(1)
 
-    def basis(self, keep: int) -> Basis:
-        """Return the change of basis to the first `keep` principal directions."""
+    def scores(self, mu: Tensor) -> Tensor:
+        """Return posterior means (N, n_z) along the principal directions, in units of the noise: (N, n_z), float64."""
+        centred = mu.detach().cpu().double() - self.mean
+        return centred * self.variance.rsqrt() @ self._principal()[1]
+
+    def basis(self, keep: Sequence[int]) -> Basis:
+        """Return the change of basis to the principal directions at the k positions `keep`, 0 being the first."""
         ratios, directions = self._principal()
-        scale, directions = (1 + ratios[:keep]).rsqrt(), directions[:, :keep]
+        index = torch.tensor(keep, dtype=torch.long)
+        scale, directions = (1 + ratios[index]).rsqrt(), directions[:, index]
         forward = scale[:, None] * directions.T * self.variance.rsqrt()
         backward = self.variance.sqrt()[:, None] * directions / scale
         log_noise = 2 * scale.log() - directions.T.square() @ self.variance.log()
@@ -106,10 +112,12 @@ def consolidate(
     log_var: nn.Module,
     readers: Sequence[nn.Module],
     statistics: LatentStatistics,
-    keep: int | None = None,
+    keep: int | Sequence[int] | None = None,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> None:
-    """Rewrite the latent space in its first `keep` principal directions (None: all), in place.
+    """Rewrite the latent space in its principal directions, in place.
+
+    `keep` says which: the first so many, those at these positions (0 is the one with most information), or None: all.
 
     `mu` and `log_var` are the heads that write means and log-variances (n_z outputs each), `readers` the layers that
     read the latent vector (n_z inputs each). With all directions kept, the readers return the same for the means as
@@ -118,11 +126,13 @@ def consolidate(
     averages of gradients and of their squares follow the change of basis approximately. Call it between two steps.
 
     Raises `TypeError` for layers other than plain `nn.Linear`; `ValueError` for layers without bias, for statistics of
-    another size, for a `keep` below 2 or above n_z, and for an optimiser whose state cannot follow.
+    another size, for a `keep` of fewer than 2 or of other directions than there are, and for an optimiser whose state
+    cannot follow.
     """
     heads, readers = linear_layers([mu, log_var]), linear_layers(readers)
     size = latent_size(heads, readers)
-    keep = size if keep is None else keep
+    if keep is None or isinstance(keep, int):
+        keep = range(size if keep is None else keep)
     _check(heads, readers, size, keep, statistics)
     changes = _changes(heads, readers, statistics.basis(keep))
     if optimizer is not None:
@@ -135,7 +145,11 @@ def consolidate(
 
 
 def _check(
-    heads: Sequence[nn.Linear], readers: Sequence[nn.Linear], size: int, keep: int, statistics: LatentStatistics
+    heads: Sequence[nn.Linear],
+    readers: Sequence[nn.Linear],
+    size: int,
+    keep: Sequence[int],
+    statistics: LatentStatistics,
 ) -> None:
     if any(head.out_features != size for head in heads):
         raise ValueError(f"mu and log_var must have {size} outputs each, as many as the readers have inputs")
@@ -143,8 +157,10 @@ def _check(
         raise ValueError("mu, log_var and readers need a bias, which takes up the mean of the latent space")
     if statistics.covariance.shape != (size, size):
         raise ValueError(f"the statistics are those of {len(statistics.mean)} dimensions, not of {size}")
-    if not SMALLEST_DIM <= keep <= size:
-        raise ValueError(f"keep must be {SMALLEST_DIM} to {size}, not {keep}")
+    if not SMALLEST_DIM <= len(keep) <= size:
+        raise ValueError(f"keep must be {SMALLEST_DIM} to {size} directions, not {len(keep)}")
+    if len(set(keep)) < len(keep) or not 0 <= min(keep) <= max(keep) < size:
+        raise ValueError(f"keep must be different positions from 0 to {size - 1}, not {list(keep)}")
 
 
 def _changes(heads: Sequence[nn.Linear], readers: Sequence[nn.Linear], basis: Basis) -> list[_Change]:

@@ -1,4 +1,4 @@
-"""Removing latent neurons from linear layers and from the optimiser's state for them."""
+"""Removing latent neurons from linear layers, adding some, and the optimiser's state for them."""
 
 from __future__ import annotations
 
@@ -69,6 +69,65 @@ def remove_neurons(
         _shrink(layer, name, dim, index, optimizer)
     for layer in (*heads, *readers):
         layer.out_features, layer.in_features = layer.weight.shape
+
+
+@torch.no_grad()
+def add_neurons(
+    heads: Sequence[nn.Module],
+    readers: Sequence[nn.Module],
+    n: int,
+    optimizer: torch.optim.Optimizer | None = None,
+    *,
+    random: torch.Generator | None = None,
+) -> None:
+    """Add `n` latent neurons after the others, in place: `heads` (n_z outputs each) gain rows, `readers` columns.
+
+    The new weights are drawn as `nn.Linear` draws them at first, from `random` (a generator on the CPU), the new biases
+    are 0. What was there stays as trained, and so does the `optimizer`'s state for it; the new weights start with none.
+
+    Raises `TypeError` and `ValueError` as `remove_neurons` does, and `ValueError` for a head of several quantities.
+    """
+    heads, readers = linear_layers(heads), linear_layers(readers)
+    size = latent_size(heads, readers)
+    if any(head.out_features != size for head in heads):
+        raise ValueError(f"heads must have {size} outputs each, as many as the readers have inputs")
+    places = [(layer, name, 0) for layer in heads for name in ("weight", "bias") if getattr(layer, name) is not None]
+    places += [(layer, "weight", 1) for layer in readers]
+    if optimizer is not None:
+        check_optimizer(optimizer, [getattr(layer, name) for layer, name, _ in places])
+    for layer, name, dim in places:
+        _extend(layer, name, dim, n, random, optimizer)
+    for layer in (*heads, *readers):
+        layer.out_features, layer.in_features = layer.weight.shape
+
+
+def _extend(
+    layer: nn.Linear,
+    name: str,
+    dim: int,
+    n: int,
+    random: torch.Generator | None,
+    optimizer: torch.optim.Optimizer | None,
+) -> None:
+    old: nn.Parameter = getattr(layer, name)
+    shape = list(old.shape)
+    shape[dim] = n
+    # nn.Linear draws from a uniform distribution up to 1 / sqrt(inputs).
+    bound = 0.0 if name == "bias" else (layer.in_features + n * dim) ** -0.5
+    added = (torch.rand(shape, generator=random) * 2 - 1) * bound
+    new = nn.Parameter(torch.cat([old, added.to(old)], dim), requires_grad=old.requires_grad)
+    setattr(layer, name, new)
+    if optimizer is not None:
+        state = replace_in_optimizer(optimizer, old, new)
+        if state:
+            optimizer.state[new] = {key: _extended_state(value, old, added, dim) for key, value in state.items()}
+
+
+def _extended_state(value: object, old: nn.Parameter, added: Tensor, dim: int) -> object:
+    """Extend a value that has the parameter's shape with zeros; others, such as step counts, stay as they are."""
+    if isinstance(value, Tensor) and value.shape == old.shape:
+        return torch.cat([value, torch.zeros_like(added).to(value)], dim)
+    return value
 
 
 def freeze(layers: Iterable[nn.Module], optimizer: torch.optim.Optimizer | None = None) -> None:

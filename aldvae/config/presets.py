@@ -94,7 +94,7 @@ _PROTOCOLS: dict[str, Mapping[str, Value]] = {
         "silhouette_samples": 1000,
         "fid_samples": 100,
     },
-    RECOMMENDED: {"rule": "robust", "warmup": 0.2, "scale": "optimal"},
+    RECOMMENDED: {"rule": "consolidate", "warmup": 0.2, "scale": "optimal"},
 }
 
 

@@ -28,6 +28,6 @@ def rule_settings(rule: str) -> set[str]:
     supported = {
         "select": declared.supports_any_select,
         "stop": declared.supports_no_stop,
-        "shrunk_layers": not declared.can_undo,
+        "shrunk_layers": not (declared.can_undo or declared.consolidates),
     }
     return names | {name for name, supports in supported.items() if supports}

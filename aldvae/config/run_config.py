@@ -87,7 +87,7 @@ class RunConfig:
             problem = f"{self.model.init_dim} is below the smallest size, --min-dim {compression.min_dim}"
             raise ConfigError("init_dim", problem)
         window, every = self.make_rule().shortest_window, self.metrics.metrics_every
-        if compression.patience % every:
+        if "patience" in rule_settings(compression.rule) and compression.patience % every:
             problem = f"must divide --patience {compression.patience}, so that every decision has its metrics"
             raise ConfigError("metrics_every", f"{problem}; {every} does not")
         self._check_rule_settings(compression.rule)

@@ -133,8 +133,8 @@ class CompressionConfig:
     panel: ClassVar[str] = "Compression"
 
     rule: str = setting(
-        "When to remove neurons and when to stop: paper (the paper's text), authors (its authors' code) or "
-        "robust (for your own data).",
+        "When to remove neurons and when to stop: paper (the paper's text), authors (its authors' code), robust "
+        "(needs losses alone) or consolidate (recommended: counts the principal directions that carry information).",
         "paper",
         shown="the dataset's",
     )

@@ -20,7 +20,7 @@ from aldvae.models.likelihood import OptimalGaussian
 from aldvae.models.vae import VAE, kl_divergence
 from aldvae.utils.devices import float64_device, to_float64
 from aldvae.utils.errors import ConfigError, DivergedError
-from aldvae.utils.files import round_for_csv
+from aldvae.utils.rounding import round_for_csv
 from aldvae.utils.seeding import generator, stream_seed
 
 # Validation samples pass through the model in chunks within both limits: 1,000 images of MNIST, 20 videos of SPRITES.

@@ -28,7 +28,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from aldvae.config.run_config import RunConfig
-from aldvae.runs.records import COLUMNS, Session, Summary, csv_rows, csv_text, format_cell, json_text
+from aldvae.runs.records import COLUMNS, OPTIONAL_TABLES, Session, Summary, csv_rows, csv_text, format_cell, json_text
 from aldvae.utils.errors import BusyError, ConfigError
 from aldvae.utils.files import write_atomically
 
@@ -46,7 +46,7 @@ class RunDirectory:
         """Nothing is read or written yet; `on_message` gets a line when a lock is waited for or a file repaired."""
         self.path = results_dir / config.name
         self.config, self.on_message = config, on_message
-        self._tables = dict.fromkeys(COLUMNS, "")
+        self._tables = {name: "" for name in COLUMNS if name not in OPTIONAL_TABLES}
         self._documents: dict[str, str] = {}
 
     @classmethod
@@ -164,6 +164,8 @@ class RunDirectory:
         """
         restored = []
         for name, columns in COLUMNS.items():
+            if name in OPTIONAL_TABLES and name not in tables:
+                continue
             self._tables[name] = tables.get(name) or csv_text([columns])
             path = self.path / f"{name}.csv"
             if path.exists() and path.read_text(errors="replace") != self._tables[name]:
@@ -180,6 +182,10 @@ class RunDirectory:
     def append(self, table: str, rows: Iterable[Mapping[str, object]]) -> None:
         """Append `rows` to a table of `COLUMNS` and flush; columns that a row lacks stay empty."""
         text = csv_text([[format_cell(row.get(column, "")) for column in COLUMNS[table]] for row in rows])
+        if table not in self._tables:
+            self._tables[table] = csv_text([COLUMNS[table]]) + text
+            write_atomically(self.path / f"{table}.csv", self._tables[table])
+            return
         self._tables[table] += text
         try:
             # Without O_CREAT: a file that has disappeared must be written again in full.

@@ -10,7 +10,7 @@ from typing import TypedDict
 
 from aldvae.compression.rules.slopes import RULE_METRICS
 from aldvae.metrics.table import METRICS
-from aldvae.utils.files import round_for_csv
+from aldvae.utils.rounding import round_for_csv
 
 # What a cell of a table holds; None if it is empty.
 Cell = int | float | str | None
@@ -18,6 +18,7 @@ Cell = int | float | str | None
 COLUMNS: dict[str, tuple[str, ...]] = {
     "metrics": ("epoch", "latent_dim", *METRICS, "fid_features", "fid_samples"),
     "latent": ("epoch", "neuron", "kl"),
+    "directions": ("epoch", "direction", "information", "unique"),
     "decisions": (
         "epoch",
         "latent_dim",
@@ -28,6 +29,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "times": ("epoch", "train_seconds", "metrics_seconds"),
 }
+# Tables that only some rules fill; the runs of others do not have them.
+OPTIONAL_TABLES = ("directions",)
 # Of latent_space.csv, which is written once, after the last epoch.
 # Their columns of text, whatever they look like.
 TEXT_COLUMNS = ("action", "removed", "reason")
@@ -44,7 +47,15 @@ class _SummaryOfAllVersions(TypedDict):
     final: dict[str, Cell]
 
 
-class Summary(_SummaryOfAllVersions, total=False):
+class Answer(TypedDict, total=False):
+    """How many dimensions carry information, according to the rule; see `Summary`."""
+
+    n_informative: int
+    n_range: list[int] | None
+    settled_epoch: int | None
+
+
+class Summary(_SummaryOfAllVersions, Answer, total=False):
     """``summary.json``: the answer of a finished run.
 
     `latent_dim` is the size of the model that is left. `stop_epoch` and `stop_latent_dim` say where the rule stopped,
@@ -52,6 +63,10 @@ class Summary(_SummaryOfAllVersions, total=False):
     of ``metrics.csv``, measured again if the last decision changed the model. Runs made by older versions lack the
     keys that are optional here: `rule` and the `reason` of its last decision, None in a run of fixed size, and
     `train_samples`, the number of training samples.
+
+    Only runs whose rule counts the dimensions that carry information have `n_informative`, that number, which may be
+    below `latent_dim`; `n_range`, the least and the most that it would be if the limit were twice or half as high; and
+    `settled_epoch`, the epoch at which it had settled, None if it had not.
     """
 
     rule: str | None

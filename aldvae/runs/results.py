@@ -77,6 +77,11 @@ class Result:
         return self._table("latent", COLUMNS["latent"])
 
     @cached_property
+    def directions(self) -> pd.DataFrame:
+        """``directions.csv``: information (nats) of each principal direction; no rows if the rule judges others."""
+        return self._table("directions", COLUMNS["directions"])
+
+    @cached_property
     def latent_space(self) -> pd.DataFrame:
         """``latent_space.csv``: a row per validation sample, with its class (NaN without labels) and its cluster.
 

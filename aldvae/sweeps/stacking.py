@@ -81,7 +81,8 @@ def stack_key(config: RunConfig) -> tuple[object, ...] | None:
     model = config.model
     alone = model.posterior == "softmax" or model.scale == "optimal" or model.network not in _STACKABLE
     if compression is not None:
-        alone = alone or compression.shrunk_layers == "frozen" or compression.rule_class.can_undo
+        rule = compression.rule_class
+        alone = alone or compression.shrunk_layers == "frozen" or rule.can_undo or rule.consolidates
     if alone:
         return None
     # During a warm-up the weight of the KL divergence depends on the number of epochs.

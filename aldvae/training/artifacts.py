@@ -16,7 +16,7 @@ from aldvae.metrics.clustering import find_clusters
 from aldvae.models.vae import VAE, kl_divergence
 from aldvae.runs.records import LATENT_SPACE, csv_text
 from aldvae.utils.devices import limit_new_threadpools
-from aldvae.utils.files import round_for_csv
+from aldvae.utils.rounding import round_for_csv
 from aldvae.utils.seeding import generator, stream_seed
 
 _COLUMNS, _ROWS = 10, 4

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from aldvae.compression.compressor import Step
 from aldvae.config.execution import Execution
 from aldvae.config.run_config import RunConfig
 from aldvae.metrics.evaluation import Evaluation, Evaluator, require_finite
@@ -27,7 +28,7 @@ from aldvae.training.stacked import train_stack
 from aldvae.training.summary import decision_row, last_metrics, summarise
 from aldvae.training.trainer import Trainer
 from aldvae.utils.devices import cpu_settings
-from aldvae.utils.files import round_for_csv
+from aldvae.utils.rounding import round_for_csv
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -183,8 +184,8 @@ class Run:
         evaluation = self.evaluator.evaluate(self.trainer.model, epoch).rounded() if measures else None
         row = self._record(train_loss, train_seconds, time.perf_counter() - start, evaluation)
         step = self.trainer.compress(evaluation)
-        if step is not None and step.decision is not None and config.compression is not None:
-            self.directory.append("decisions", [decision_row(step, config.compression.stop)])
+        if step is not None:
+            self._record_step(step)
         self._save_checkpoint()
         self.epoch += 1
         self.callback.on_epoch_end(epoch, row, step)
@@ -209,6 +210,15 @@ class Run:
         seconds = {"train_seconds": round(train_seconds, 4), "metrics_seconds": round(metrics_seconds, 4)}
         self.directory.append("times", [{**epoch, **seconds}])
         return row
+
+    def _record_step(self, step: Step) -> None:
+        """Append what the rule judged and decided to the tables."""
+        if step.directions is not None:
+            pairs = zip(step.directions.information, step.directions.unique, strict=True)
+            rows = [{"direction": j, "information": total, "unique": unique} for j, (total, unique) in enumerate(pairs)]
+            self.directory.append("directions", [{"epoch": self.epoch, **row} for row in rows])
+        if step.decision is not None and self.config.compression is not None:
+            self.directory.append("decisions", [decision_row(step, self.config.compression.stop)])
 
     def _save_checkpoint(self) -> None:
         state, tables = self.trainer.state_dict(), self.directory.tables_text

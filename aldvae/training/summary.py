@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from aldvae.compression.compressor import Step
+from aldvae.compression.compressor import Compressor, Step
 from aldvae.config.run_config import RunConfig
 from aldvae.runs.directory import RunDirectory
-from aldvae.runs.records import Cell, Summary, parse_cell
+from aldvae.runs.records import Answer, Cell, Summary, parse_cell
 from aldvae.training.callbacks import Row
 from aldvae.training.trainer import Trainer
 
@@ -17,7 +17,8 @@ def decision_row(step: Step, stops: bool) -> Row:
     if decision.stop:
         action = "stop" if stops else "would stop"
     else:
-        action = "slow down" if decision.slowed else "remove" if step.removed else "keep"
+        removal = "remove" if step.removed else "keep" if decision.keep is None else "consolidate"
+        action = "slow down" if decision.slowed else removal
     if decision.undo:
         action = "undo" if action == "keep" else f"undo, {action}"
     return {
@@ -55,4 +56,15 @@ def summarise(config: RunConfig, trainer: Trainer, directory: RunDirectory, fina
         "metrics_seconds": round(sum(float(row["metrics_seconds"]) for row in times), 2),
         "final": final,
         "train_samples": len(trainer.samples),
+        **_answer(compressor),
     }
+
+
+def _answer(compressor: Compressor | None) -> Answer:
+    """Return what the rule said of the number of informative dimensions; nothing if it does not count them."""
+    if compressor is None or compressor.answer is None:
+        return {}
+    answer = compressor.answer
+    assert answer.n_informative is not None
+    n_range = None if answer.n_range is None else list(answer.n_range)
+    return {"n_informative": answer.n_informative, "n_range": n_range, "settled_epoch": answer.settled_epoch}

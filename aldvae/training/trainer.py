@@ -18,6 +18,9 @@ from aldvae.models.likelihood import OptimalGaussian
 from aldvae.models.vae import VAE
 from aldvae.utils.seeding import generator, stream_seed
 
+# The samples whose posterior a rule that consolidates judges, and how many pass through the encoder at once.
+_POSTERIOR_SAMPLES, _POSTERIOR_CHUNK = 2000, 100
+
 
 class TrainerState(TypedDict):
     """State dictionaries of model, optimiser and compressor (None for a model of fixed size)."""
@@ -44,6 +47,9 @@ class Trainer:
         """Make a fresh model; its initial weights depend on the seed, not on the device."""
         self.config, self.device = config, device
         self.samples = data.train.on(device)
+        # Validation samples first; where they are few, training samples, without which no direction could be judged.
+        validation = data.validation.on(device)[:_POSTERIOR_SAMPLES]
+        self.judged = torch.cat([validation, self.samples[: _POSTERIOR_SAMPLES - len(validation)]])
         self.model = self._make_model(data).to(device)
         self.optimizer = make_optimizer(list[Tensor](self.model.parameters()), config.training.lr, device)
         self.compressor = self._make_compressor(config.compression) if config.compression is not None else None
@@ -126,10 +132,20 @@ class Trainer:
         """
         if self.compressor is None:
             return None
-        if evaluation is None:
-            return self.compressor.step()
-        metrics = {name: evaluation.metrics[name] for name in self.config.rule_metrics}
-        return self.compressor.step(kl=evaluation.kl, **metrics)
+        mu, log_var = self._posterior() if self.compressor.needs_posterior else (None, None)
+        kl = None if evaluation is None else evaluation.kl
+        metrics = {} if evaluation is None else {name: evaluation.metrics[name] for name in self.config.rule_metrics}
+        return self.compressor.step(kl=kl, mu=mu, log_var=log_var, **metrics)
+
+    @torch.inference_mode()
+    def _posterior(self) -> tuple[Tensor, Tensor]:
+        """Return posterior means and log-variances (N, n_z) of the samples that a rule which consolidates judges."""
+        was_training = self.model.training
+        self.model.eval()
+        parts = [self.model.encode(to_float(x)) for x in self.judged.split(_POSTERIOR_CHUNK)]
+        self.model.train(was_training)
+        mu, log_var = (torch.cat(part) for part in zip(*parts, strict=True))
+        return mu, log_var
 
     def state_dict(self) -> TrainerState:
         """Return everything that training needs to resume."""

@@ -1,4 +1,4 @@
-"""Writing files: atomically, so that no reader sees a partial file, and with one format for numbers and figures."""
+"""Writing files: atomically, so that no reader sees a partial file, and with one format for figures."""
 
 from __future__ import annotations
 
@@ -72,8 +72,3 @@ def write_figure(figure: Figure, path: Path, dpi: int = 130) -> Path:
     figure.savefig(content, format=path.suffix[1:], dpi=dpi, metadata=metadata)
     write_atomically(path, content.getvalue())
     return path
-
-
-def round_for_csv(value: float) -> float:
-    """Round `value` to 8 significant digits, the precision of our CSV files."""
-    return float(f"{value:.8g}")

@@ -19,6 +19,11 @@ class Decision:
     most `latent_dim` - 2; with `trial`, a later decision can undo this removal. With `stop` the size is final after
     that; `remove_if_continuing` is the number to remove instead if the caller ignores the stop. `slowed` marks the one
     decision that slowed the removal down. A metric whose window was not yet full is absent from `slopes`.
+
+    A rule that consolidates gives in `keep` the positions of the principal directions in which the latent space is
+    rewritten, and in `grow` the number of new dimensions after them, instead of `remove`. `n_informative` is the number
+    of dimensions that carry information, with the `n_range` that holds if the limit is half or twice as high, and
+    `settled_epoch` the epoch at which that number had settled; None where the rule does not say.
     """
 
     epoch: int
@@ -31,6 +36,11 @@ class Decision:
     slowed: bool = False
     slopes: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
+    keep: tuple[int, ...] | None = None
+    grow: int = 0
+    n_informative: int | None = None
+    n_range: tuple[int, int] | None = None
+    settled_epoch: int | None = None
 
 
 State = TypeVar("State")
@@ -60,6 +70,13 @@ class Rule(Protocol[State]):
     frozen), and must train this model alone (the run is not part of a stack).
     """
 
+    consolidates: ClassVar[bool] = False
+    """Whether it judges the principal directions of the latent space instead of its dimensions.
+
+    `adapt` then gets in `kl` the information that each direction carries alone (nats, `Directions.unique`), and in
+    `metrics` the number of ``copies``. Two heads with n_z outputs each are needed, means first.
+    """
+
     @abstractmethod
     def init(self) -> State:
         """Return the state before the first epoch."""
@@ -83,6 +100,10 @@ class Rule(Protocol[State]):
         (n_z,) in nats; empty and None if the epoch was not measured. After a decision with `undo`, `latent_dim` is the
         size before the removal on trial.
         """
+
+    def is_due(self, epoch: int) -> bool:  # noqa: ARG002 - a rule that measures rarely uses it
+        """Return whether the rule takes in the posterior at the end of `epoch`; asked only if it consolidates."""
+        return self.consolidates
 
     def with_epochs(self, epochs: int) -> Self:  # noqa: ARG002 - a rule that plans ahead uses it
         """Return the rule for a training of `epochs` epochs; the same one if their number does not matter to it."""

@@ -174,9 +174,9 @@ class RobustRule(RegisteredRule[RobustState]):
             state = replace(state, history=(*state.history, measurement))
         if not decides:
             return state, None
-        if state.before_trial:
-            return self._judge(state, epoch, latent_dim)
-        return self._decide(state, epoch, latent_dim)
+        state, decision = (self._judge if state.before_trial else self._decide)(state, epoch, latent_dim)
+        # An undo has dropped the measurements of the trial: the last is that of the model that is left.
+        return state, replace(decision, n_informative=state.history[-1].n_informative)
 
     def _measure(self, age: int, recon_loss: float, kl: Sequence[float]) -> Measurement:
         rate = sum(kl)
