@@ -94,8 +94,8 @@ def configure(kind: str, data: DataSource, overrides: Overrides, execution: Exec
     # What fits one network or likelihood alone goes with it.
     if values["network"] != data.preset.network and "hidden_dim" not in explicit:
         values.pop("hidden_dim", None)
-    if values["likelihood"] != "gaussian" and "scale" not in explicit:
-        values.pop("scale", None)
+    if values["likelihood"] != "gaussian":
+        values = {name: v for name, v in values.items() if name not in ("scale", "standardise") or name in explicit}
     dataset = data.dataset
     if data.source is not None:
         dataset = Path(dataset).absolute().name
