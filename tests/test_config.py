@@ -72,7 +72,7 @@ def test_every_setting_changes_the_name() -> None:
         "validation": 0.4,
     }
     other |= {"posterior": "softmax", "shuffle": False, "rule": "authors", "shrunk_layers": "frozen"}
-    other |= {"slow_down": "means", "stopping": "slow", "warmup": 0.2}
+    other |= {"slow_down": "means", "stopping": "slow", "warmup": 0.2, "standardise": True}
     current: dict[str, Any] = config.settings
     for setting in option_fields(*SECTIONS):
         value = other[setting.name] if setting.name in other else current[setting.name] + 1
@@ -165,6 +165,7 @@ def test_the_recommended_protocol_warms_up_and_downloads_nothing(tmp_path: Path)
     assert (vectors.metrics.fid_features, vectors.model.scale) == ("pca", "optimal")
     gaussian = resolve("adaptive", "mnist", protocol="recommended", likelihood="gaussian")
     assert (config.model.scale, gaussian.model.scale) == ("learned", "optimal")
+    assert [c.model.standardise for c in (config, gaussian, vectors)] == [False, True, False]
 
 
 def test_a_fixed_size_gets_all_of_the_authors_protocol_but_compression() -> None:
@@ -226,6 +227,7 @@ def parse_settings(command: str) -> dict[str, Any]:
         {"dataset": "digits", "likelihood": "gaussian", "scale": "optimal"},
         {"dataset": "mnist", "protocol": "recommended"},
         {"dataset": "digits", "protocol": "recommended", "likelihood": "gaussian"},
+        {"dataset": "digits", "protocol": "recommended", "likelihood": "gaussian", "standardise": False},
         {"dataset": "mnist", "protocol": "authors"},
         {"dataset": "mnist", "protocol": "authors", "rule": "robust"},
         {"dataset": "eurosat", "stop": False, "shuffle": False, "select": "kl"},
@@ -288,6 +290,7 @@ def test_a_configuration_is_stored_flat_and_refuses_unknown_settings() -> None:
         ({"network": "mpl"}, "did you mean mlp"),
         ({"likelihood": "gauss"}, "did you mean gaussian"),
         ({"scale": "optimal"}, "^--scale has no effect with --likelihood bernoulli; remove it$"),
+        ({"standardise": True}, "^--standardise has no effect with --likelihood bernoulli; remove it$"),
         ({"likelihood": "gaussian", "scale": "optimum"}, "--scale optimum is not known; did you mean optimal"),
         ({"posterior": "softmx"}, "--posterior softmx is not known; did you mean softmax"),
         ({"shrunk_layers": "freeze"}, "--shrunk-layers freeze is not known; did you mean frozen"),

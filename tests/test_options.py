@@ -77,6 +77,7 @@ CASES = [
     Case("channels", 8, CONV),
     Case("likelihood", "gaussian"),
     Case("scale", "optimal", {"likelihood": "gaussian"}),
+    Case("standardise", True, {"likelihood": "gaussian"}),
     Case("posterior", "softmax"),
     Case("init_dim", 13),
     Case("beta", 2.0),
@@ -116,6 +117,8 @@ REFUSED = [
     Case("channels", 8),
     Case("network", "conv"),
     Case("scale", "optimal"),
+    Case("standardise", True),
+    Case("standardise", True, {**ARRAY, "dataset": "vectors.npy", "clusters": 2, "likelihood": "gaussian"}),
     Case("fid_precision", "bfloat16"),
     Case("window", 3, {"rule": "robust", "slow_window": None, "step": None}),
     *(Case(f"threshold_{metric}", 1.0, {"fid_features": "none"}) for metric in METRICS if metric.startswith("fid_")),
@@ -129,6 +132,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     random = np.random.default_rng(0)
     x = random.integers(0, 255, (80, 16, 16), dtype=np.uint8)
     np.savez(root / "own.npz", x=x, labels=np.arange(80) % 2)
+    np.save(root / "vectors.npy", random.normal(size=(80, 20)))
     for number, image in enumerate(x):
         folder = root / "folder" / str(number % 2)
         folder.mkdir(parents=True, exist_ok=True)

@@ -71,6 +71,17 @@ def test_every_member_ends_like_its_lone_run(tmp_path: Path) -> None:
         assert decisions[0]["removed"].tolist() == decisions[1]["removed"].tolist() or decisions[0].empty
 
 
+def test_a_stack_standardises_like_lone_runs() -> None:
+    data, device = digits(200), torch.device("cpu")
+    configs = [
+        resolve("fixed", "digits", **TINY, init_dim=5, seed=seed, likelihood="gaussian", standardise=True)
+        for seed in (0, 1)
+    ]
+    assert stack_key(configs[0]) == stack_key(configs[1]) != stack_key(configs[0].override(standardise=False))
+    losses = train_stack([Trainer(config, data, device) for config in configs], 1)
+    assert losses == pytest.approx([Trainer(config, data, device).train_epoch(1) for config in configs], rel=1e-4)
+
+
 def test_a_stack_warms_up_like_lone_runs() -> None:
     data, device = digits(200), torch.device("cpu")
     configs = [resolve("adaptive", "digits", **TINY, warmup=0.5, init_dim=size, seed=size) for size in (6, 9)]

@@ -23,7 +23,7 @@ class Preset:
     `clusters` is k of K-means, the number of classes; None where the data do not tell. `grid` holds the fixed sizes of
     a grid search, `init_dims` the initial sizes of adaptive runs. `validation` is the fraction of the training set held
     out. `local_features` are Fréchet features that need no download. `hidden_dim` is None for the network's own
-    default. `rule` is the default where no protocol is named.
+    default. `rule` is the default where no protocol is named. `vectors` says whether the samples are vectors.
     """
 
     clusters: int | None
@@ -38,6 +38,7 @@ class Preset:
     fid_features: str = "inception"
     local_features: str = "classifier"
     rule: str = "paper"
+    vectors: bool = False
 
     @property
     def settings(self) -> dict[str, Value]:
@@ -103,13 +104,13 @@ def protocol_settings(protocol: str, preset: Preset) -> Mapping[str, Value]:
 
     ``"paper"`` is its text and ``"authors"`` the code of its authors. ``"recommended"`` is what this project found
     best: the weight of the KL divergence rises at first, so that dimensions become informative before they are judged;
-    the scale of a Gaussian likelihood is the optimal one; and no features are downloaded. Raises `ConfigError` with the
-    nearest name for any other.
+    a Gaussian likelihood has the optimal scale and standardised images; and no features are downloaded. Raises
+    `ConfigError` with the nearest name for any other.
     """
     if protocol not in _PROTOCOLS:
         raise unknown_name("protocol", protocol, list(_PROTOCOLS))
-    features = {"fid_features": preset.local_features} if protocol == RECOMMENDED else {}
-    return {**_PROTOCOLS[protocol], **features}
+    by_data: dict[str, Value] = {"fid_features": preset.local_features, "standardise": not preset.vectors}
+    return {**_PROTOCOLS[protocol], **(by_data if protocol == RECOMMENDED else {})}
 
 
 def own_data_preset(shape: tuple[int, ...], n_classes: int) -> Preset:
@@ -132,4 +133,5 @@ def own_data_preset(shape: tuple[int, ...], n_classes: int) -> Preset:
         fid_features="pca",
         local_features="classifier" if n_classes > 1 and shape[0] in (1, 3) and not vectors else "pca",
         rule="robust",
+        vectors=vectors,
     )

@@ -10,10 +10,11 @@ from types import MappingProxyType
 from aldvae.compression.rules.registry import rule_defaults
 from aldvae.config.execution import Execution
 from aldvae.config.options import Value
-from aldvae.config.presets import PAPER, PRESETS, Preset, own_data_preset, protocol_settings
+from aldvae.config.presets import PAPER, PRESETS, RECOMMENDED, Preset, own_data_preset, protocol_settings
 from aldvae.config.presets import preset as named_preset
 from aldvae.config.rules import arguments_as_options, rule_settings
 from aldvae.config.run_config import COMPRESSION_SETTINGS, RunConfig, check_types
+from aldvae.config.start import start_from_data
 from aldvae.utils.errors import ConfigError
 
 
@@ -80,23 +81,30 @@ def resolve(
     Raises `ConfigError` naming the option that is wrong.
     """
     overrides = overrides or Overrides()
-    return configure(kind, find_data(dataset, overrides.settings.get("resize"), execution), overrides)
+    return configure(kind, find_data(dataset, overrides.settings.get("resize"), execution), overrides, execution)
 
 
-def configure(kind: str, data: DataSource, overrides: Overrides) -> RunConfig:
-    """Merge the settings of a run: preset < rule < protocol < overrides, where later ones win."""
+def configure(kind: str, data: DataSource, overrides: Overrides, execution: Execution | None = None) -> RunConfig:
+    """Merge the settings of a run: preset < rule < protocol < overrides, where later ones win.
+
+    Under the recommended protocol, the data are read for the size at the start of an adaptive run, unless it is set.
+    """
     explicit = overrides.settings
     values = {**data.preset.settings, **_rule_and_protocol(kind, data.preset, overrides), **explicit}
     # What fits one network or likelihood alone goes with it.
     if values["network"] != data.preset.network and "hidden_dim" not in explicit:
         values.pop("hidden_dim", None)
-    if values["likelihood"] != "gaussian" and "scale" not in explicit:
-        values.pop("scale", None)
+    if values["likelihood"] != "gaussian":
+        values = {name: v for name, v in values.items() if name not in ("scale", "standardise") or name in explicit}
     dataset = data.dataset
     if data.source is not None:
         dataset = Path(dataset).absolute().name
         _require_clusters(data, explicit)
-    return RunConfig.from_settings(kind, {**values, "source": data.source, "dataset": dataset})
+    config = RunConfig.from_settings(kind, {**values, "source": data.source, "dataset": dataset})
+    if config.compression is None or overrides.protocol != RECOMMENDED or "init_dim" in explicit:
+        return config
+    start = start_from_data(config.data, own_data(data.dataset), execution or Execution())
+    return config.override(init_dim=max(start, config.compression.min_dim))
 
 
 def _rule_and_protocol(kind: str, preset: Preset, overrides: Overrides) -> dict[str, Value]:

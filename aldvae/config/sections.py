@@ -77,6 +77,13 @@ class ModelConfig:
         "learned",
         added="0.2.0",
     )
+    standardise: bool = setting(
+        "Standardise images inside the model, with one mean and one standard deviation, and start with small posterior "
+        "scales; for --likelihood gaussian.",
+        False,
+        shown="the protocol's",
+        added="0.2.0",
+    )
     posterior: str = setting(
         "Posterior scales: gaussian (independent) or softmax (the scales of a sample add up to 1).", "gaussian"
     )
@@ -94,6 +101,8 @@ class ModelConfig:
         _check_range("channels", self.channels, 1, _LARGEST)
         if self.scale != "learned" and self.likelihood != "gaussian":
             raise ConfigError("scale", f"has no effect with --likelihood {self.likelihood}; remove it")
+        if self.standardise and self.likelihood != "gaussian":
+            raise ConfigError("standardise", f"has no effect with --likelihood {self.likelihood}; remove it")
         if not (math.isfinite(self.beta) and self.beta >= 0):
             raise ConfigError("beta", f"must be zero or a positive number, not {self.beta:g}")
 

@@ -79,7 +79,10 @@ def to_float(x: Tensor) -> Tensor:
 
 
 class Standardisation(NamedTuple):
-    """Mean and standard deviation of the training vectors, each (D,): x = (raw - `mean`) / `scale`."""
+    """Mean and standard deviation of training samples, of which x = (raw - `mean`) / `scale` has 0 and 1.
+
+    Both are (D,) for vectors, which have one for each column, and () for images and video.
+    """
 
     mean: Tensor
     scale: Tensor
@@ -98,6 +101,19 @@ class Dataset:
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample: (C, H, W), (C, T, H, W) or (D,)."""
         return self.train.shape
+
+    @cached_property
+    def pixel_statistics(self) -> Standardisation:
+        """Mean and standard deviation, each (), of all values of the training images or video, in [0, 1]."""
+        total, squares = torch.zeros(2, dtype=torch.float64)
+        # In parts: float64 takes eight times the memory of uint8.
+        for part in self.train.x.split(100):
+            values = to_float(part).double()
+            total, squares = total + values.sum(), squares + values.square().sum()
+        mean = total / self.train.x.numel()
+        variance = squares / self.train.x.numel() - mean.square()
+        # The scale of images that are all of one gray is 0, except for rounding errors.
+        return Standardisation(mean.float(), variance.clamp(min=1e-12).sqrt().float())
 
     @cached_property
     def fingerprint(self) -> str:

@@ -42,7 +42,8 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> VAE:
     try:
         model = build_vae(tuple(header.pop("shape")), **header)
         # load_state_dict fills only buffers that are not None.
-        model.input_mean, model.input_scale = weights.get("input_mean"), weights.get("input_scale")
+        for name in ("input_mean", "input_scale", "pixel_mean", "pixel_scale"):
+            setattr(model, name, weights.get(name))
         model.load_state_dict(weights)
     except (RuntimeError, KeyError, TypeError) as error:
         raise AldvaeError(f"{file} does not fit the network that its header names; give another path") from error

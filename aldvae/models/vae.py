@@ -55,9 +55,23 @@ class VAE(nn.Module):
         self.likelihood, self.posterior = likelihood, posterior
         self.register_buffer("input_mean", None)
         self.register_buffer("input_scale", None)
+        self.register_buffer("pixel_mean", None)
+        self.register_buffer("pixel_scale", None)
 
     input_mean: Tensor | None
     input_scale: Tensor | None
+    pixel_mean: Tensor | None
+    pixel_scale: Tensor | None
+
+    def standardise_pixels(self, mean: Tensor, scale: Tensor) -> None:
+        """Let the networks of a fresh model work on images or video of mean 0 and standard deviation 1.
+
+        `mean` () and `scale` () are those of all values of the training samples. What goes into the model and comes out
+        stays in [0, 1], and its loss in nats of these units.
+        """
+        self.pixel_mean, self.pixel_scale = mean, scale
+        # Posterior scales of exp(-2): at 1, as in the prior, the first reconstructions see little but noise.
+        nn.init.constant_(self.log_var.bias, -4.0)
 
     def standardise(self, raw: Tensor) -> Tensor:
         """Scale vectors (B, D) in the user's units as the training samples were: to mean 0, standard deviation 1.
@@ -81,12 +95,16 @@ class VAE(nn.Module):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of the posterior q(z|x), each (B, n_z), for samples x (B, *shape)."""
+        if self.pixel_mean is not None and self.pixel_scale is not None:
+            x = (x - self.pixel_mean) / self.pixel_scale
         features = self.encoder(x)
         return self.mu(features), self.posterior(self.log_var(features))
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the parameters of the likelihood (B, *shape), logits or means, for latent vectors z (B, n_z)."""
         decoded: Tensor = self.decoder(self.reader(z))
+        if self.pixel_mean is not None and self.pixel_scale is not None:
+            decoded = decoded * self.pixel_scale + self.pixel_mean
         return decoded
 
     def generate(self, z: Tensor) -> Tensor:

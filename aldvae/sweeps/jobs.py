@@ -37,7 +37,7 @@ class JobList:
 class SweepKind:
     """A kind of sweep: runs of `run_kind`, over `sizes` and `seeds`.
 
-    `sizes` is the option that lists the sizes (None: a single size), `seeds` the default seeds.
+    `sizes` is the option that lists the sizes (None: all runs have one size), `seeds` the default seeds.
     """
 
     run_kind: str
@@ -45,9 +45,7 @@ class SweepKind:
     seeds: Sequence[int]
 
     def default_sizes(self, preset: Preset) -> Sequence[int]:
-        """Return the dataset's sizes for this sweep: the grid's, the initial sizes, or the first initial size."""
-        if self.sizes is None:
-            return preset.init_dims[:1]
+        """Return the dataset's sizes for this sweep, which lists sizes: the grid's or the initial ones."""
         return preset.grid if self.sizes == "dims" else preset.init_dims
 
 
@@ -70,30 +68,31 @@ def sweep(
 ) -> list[Job]:
     """Return the jobs of a sweep of `kind` (see `KINDS`) over `sizes` and `seeds`, all sizes of a seed together.
 
-    `overrides` hold for all its runs. Raises `ConfigError` naming the option that is wrong.
+    Only kinds that list sizes take `sizes`. `overrides` hold for all runs. Raises `ConfigError` naming the option that
+    is wrong.
     """
     if kind not in KINDS:
         raise unknown_name("kind", kind, list(KINDS))
     sweep_kind, overrides = KINDS[kind], overrides or Overrides()
     data = find_data(dataset, overrides.settings.get("resize"), execution)
-    sizes = sizes or sweep_kind.default_sizes(data.preset)
     seeds = sweep_kind.seeds if seeds is None else seeds
-    _check_sweep(sweep_kind, dataset, sizes, seeds)
-    first_size = {"init_dim": sizes[0], **overrides.settings}
-    first = configure(sweep_kind.run_kind, data, Overrides(first_size, overrides.protocol))
-    if sweep_kind.sizes is None:
-        sizes = [first.model.init_dim]
+    if sweep_kind.sizes is not None:
+        sizes = sizes or sweep_kind.default_sizes(data.preset)
+        _check_sizes(sweep_kind.sizes, dataset, sizes)
+        overrides = Overrides({"init_dim": sizes[0], **overrides.settings}, overrides.protocol)
+    first = configure(sweep_kind.run_kind, data, overrides, execution)
+    sizes = sizes or [first.model.init_dim]
+    if len(sizes) * len(seeds) > _MOST_RUNS:
+        raise ConfigError(sweep_kind.sizes or "seeds", f"makes more than {_MOST_RUNS} runs; give fewer")
     configs = [first.override(init_dim=size, seed=seed) for seed in seeds for size in sizes]
     return [Job(config, own_data(dataset)) for config in configs]
 
 
-def _check_sweep(kind: SweepKind, dataset: str, sizes: Sequence[int], seeds: Sequence[int]) -> None:
+def _check_sizes(option: str, dataset: str, sizes: Sequence[int]) -> None:
     if not sizes:
-        raise ConfigError(kind.sizes or "dims", f"is needed: {dataset} has too few columns for the default sizes")
-    if len(sizes) * len(seeds) > _MOST_RUNS:
-        raise ConfigError(kind.sizes or "seeds", f"makes more than {_MOST_RUNS} runs; give fewer")
-    if kind.sizes is not None and min(sizes) < SMALLEST_DIM:
-        raise ConfigError(kind.sizes, f"must be {SMALLEST_DIM} or more, not {min(sizes)}")
+        raise ConfigError(option, f"is needed: {dataset} has too few columns for the default sizes")
+    if min(sizes) < SMALLEST_DIM:
+        raise ConfigError(option, f"must be {SMALLEST_DIM} or more, not {min(sizes)}")
 
 
 def distinct(jobs: Iterable[Job]) -> list[Job]:

@@ -66,7 +66,7 @@ def runs_per_gpu(device: str, slots: int) -> int:
 _STACKABLE = ("mlp", "conv")
 _SHARED_SETTINGS = (
     *("dataset", "source", "limit", "validation", "resize", "network", "hidden_dim", "channels", "likelihood"),
-    *("beta", "batch_size", "warmup", "lr", "precision"),
+    *("standardise", "beta", "batch_size", "warmup", "lr", "precision"),
 )
 
 

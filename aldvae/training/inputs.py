@@ -65,6 +65,8 @@ def _check_data(config: RunConfig, data: Dataset) -> None:
     check_samples(config, data.validation)
     if data.train.is_vectors and config.model.likelihood == "bernoulli":
         raise ConfigError("likelihood", "bernoulli is for pixels in [0, 1], not for vectors; use gaussian")
+    if data.train.is_vectors and config.model.standardise:
+        raise ConfigError("standardise", "is for images and video; vectors always are, column by column; remove it")
 
 
 def load_data(config: RunConfig, execution: Execution, cache: InputCache) -> Dataset:

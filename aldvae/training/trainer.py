@@ -61,6 +61,8 @@ class Trainer:
                 model = build_vae(data.shape, self.config.model.init_dim, **self.config.network_settings)
         if data.standardisation is not None:
             model.input_mean, model.input_scale = data.standardisation
+        if self.config.model.standardise:
+            model.standardise_pixels(*data.pixel_statistics)
         if isinstance(model.likelihood, OptimalGaussian):
             # Where an epoch has 7 steps, an average over 100 would describe the model of 7 epochs ago.
             steps = -(-len(self.samples) // self.config.training.batch_size)
