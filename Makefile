@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: env demo reproduce test test-slow test-all lint format tables dist smoke clean
+.PHONY: env demo reproduce benchmark test test-slow test-all lint format tables dist smoke clean
 
 env: $(VENV)/.complete
 
@@ -24,6 +24,16 @@ reproduce: env
 	$(BIN)/aldvae run $(PLAN) --jobs $(JOBS) --results-dir $(RESULTS)
 	$(BIN)/aldvae plot $(RESULTS)
 	$(BIN)/aldvae report $(RESULTS)
+
+# The benchmark: its data, its runs, the peers, and the tables in docs/benchmark.md. Resumes after an interruption.
+BENCHMARK := results/benchmark
+
+benchmark: env
+	$(BIN)/python experiments/benchmark_data.py runs/benchmark-data
+	$(BIN)/aldvae run experiments/benchmark.toml --jobs $(JOBS) --results-dir $(BENCHMARK)
+	PYTHONPATH=benchmarks $(BIN)/python -m peers.run $(BENCHMARK)
+	PYTHONPATH=benchmarks $(BIN)/python -m peers.table $(BENCHMARK)
+	$(BIN)/python docs/tables.py --write
 
 # Two processes with one thread each: on small tensors a second thread costs more time than it saves.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
