@@ -113,6 +113,8 @@ def _rule_and_protocol(kind: str, preset: Preset, overrides: Overrides) -> dict[
     if kind == "fixed":
         return {name: value for name, value in protocol.items() if name not in COMPRESSION_SETTINGS}
     default = preset.rule if overrides.protocol is None else protocol.get("rule", PAPER)
+    if default == "consolidate" and overrides.settings.get("posterior") == "softmax":
+        default = "robust"
     rule = str(overrides.settings.get("rule", default))
     with arguments_as_options():
         supported, defaults = rule_settings(rule), rule_defaults(rule)

@@ -91,6 +91,11 @@ class RunConfig:
             problem = f"must divide --patience {compression.patience}, so that every decision has its metrics"
             raise ConfigError("metrics_every", f"{problem}; {every} does not")
         self._check_rule_settings(compression.rule)
+        if compression.rule_class.consolidates and self.model.posterior == "softmax":
+            problem = (
+                "softmax ties the scales of all dimensions, so no direction stands alone; use --rule robust with it"
+            )
+            raise ConfigError("posterior", problem)
         if window is not None and 2 * every > window:
             problem = f"{every} leaves fewer than two measured epochs in --window or --slow-window"
             raise ConfigError("metrics_every", problem)
