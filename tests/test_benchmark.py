@@ -274,7 +274,8 @@ def test_the_tables_compare_every_method_with_the_grid(results: Path) -> None:
     row = f"linear2,guess,0,8,True,{means[8]},0,0,4320,1,{model}\n"
     stale = "linear2,guess,0,8,True,1,0,0,4320,1,linear2-fixed-dim8-seed0-00000000\n"
     (results / "peers.csv").write_text(",".join(COLUMNS) + "\n" + row + stale)
-    found, methods = table.make_tables(results)
+    tables = table.make_tables(results)
+    found, summary = tables["table"], tables["methods"].set_index("method")
     assert list(found["method"]) == ["grid search", "rule robust", "rule robust", "guess"]
     assert list(found["start"].dropna()) == [4, 8]
     assert set(found["yardstick"]) == {yardstick}
@@ -286,11 +287,13 @@ def test_the_tables_compare_every_method_with_the_grid(results: Path) -> None:
     assert guess["best_error"] == pytest.approx(error, abs=1e-3)
     assert guess["gap_percent"] == pytest.approx(100 * (means[8] - means[best]) / abs(means[best]), abs=1e-2)
     assert guess["as_good"] == ("yes" if means[8] <= means[best] + error else "no")
-    summary = methods.set_index("method")
     assert summary.loc["grid search", "trainings_until_model"] == 3
     assert summary.loc["guess", "trainings_until_answer"] == 0
     assert summary.loc["guess", "trainings_until_model"] == 1
     assert str(summary.loc["rule robust", "as_good"]).endswith("of 2")
+    (sizes,) = tables["sizes"].to_dict("records")
+    starts = found[found["method"] == "rule robust"]["size_mean"]
+    assert sizes == {"problem": "linear2", "truth": 2, "yardstick": yardstick, "rule robust": starts.mean(), "guess": 8}
 
 
 def test_the_spread_leaves_out_starts_below_the_yardstick(results: Path) -> None:

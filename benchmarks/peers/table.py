@@ -1,13 +1,14 @@
-"""The tables of the benchmark, made from the runs and ``peers.csv`` in its folder: ``table.csv`` and ``methods.csv``.
+"""The tables of the benchmark, made from the runs and ``peers.csv`` in its folder.
 
-``PYTHONPATH=benchmarks python -m peers.table results/benchmark`` writes both. `answers` collects what every method says
-on a problem; `problem_rows` compares it with the grid; `method_rows` summarises a method over all problems.
+``PYTHONPATH=benchmarks python -m peers.table results/benchmark`` writes them there: ``table.csv`` has a row for each
+problem, method and start, ``methods.csv`` one for each method; ``sizes.csv`` and ``gaps.csv`` have a row for each
+problem and a column for each method.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -96,23 +97,27 @@ def comparisons(results_dir: Path) -> list[Comparison]:
     return sorted(found, key=lambda comparison: comparison.name)
 
 
-def _comparison(grid: Grid, rules: list[Series], peers: Sequence[Mapping[Hashable, Any]]) -> Comparison:
-    name = problem_name(grid.config)
+def _comparison(grid: Grid, rules: Sequence[Series], peers: Sequence[Mapping[Hashable, Any]]) -> Comparison:
+    name, truth = problem_name(grid.config), known_factors(grid.config)
     # Rows for other settings of the problem are left out.
     own = [row["model"] == grid.config.override(init_dim=row["size"], seed=row["seed"]).name for row in peers]
     rows = pd.DataFrame([row for row, is_own in zip(peers, own, strict=True) if is_own], columns=COLUMNS)
     others = [_peer(str(method), part) for method, part in rows.groupby("method", sort=False)]
-    comparison = Comparison(name, known_factors(grid.config), grid, ())
-    return Comparison(name, comparison.truth, grid, (*_grid_search(comparison), *map(_rule, rules), *others))
+    search = _grid_search(grid, Comparison(name, truth, grid, ()).yardstick)
+    return Comparison(name, truth, grid, (*search, *map(_rule, rules), *others))
 
 
-def _grid_search(comparison: Comparison) -> Iterator[Answers]:
-    grid, size = comparison.grid, comparison.yardstick
-    if grid is None or size is None:
-        return
-    total = cost(grid.points)
-    losses = tuple(grid.values[LOSS.name][size])
-    yield Answers(method=GRID, start=None, sizes=(size,), found=(True,), losses=losses, costs=_costs([total, total]))
+def _grid_search(grid: Grid, yardstick: int | None) -> Iterator[Answers]:
+    """Yield the answer of the grid itself, if it has one; its cost is that of all sizes with one seed."""
+    if yardstick is not None:
+        yield Answers(
+            method=GRID,
+            start=None,
+            sizes=(yardstick,),
+            found=(True,),
+            losses=tuple(grid.values[LOSS.name][yardstick]),
+            costs=_costs([cost(grid.points)] * 2),
+        )
 
 
 def _rule(series: Series) -> Answers:
@@ -164,6 +169,7 @@ def _row(comparison: Comparison, answers: Answers) -> dict[str, object]:
         "method": answers.method,
         "start": answers.start,
         "sizes": format_sizes(answers.sizes, answers.found),
+        "size_mean": mean,
         "informative": " ".join(map(str, answers.informative)),
         "truth": comparison.truth,
         "yardstick": comparison.yardstick,
@@ -219,21 +225,38 @@ def _method(method: str, rows: pd.DataFrame, images: Mapping[str, float | None])
     }
 
 
-def make_tables(results_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the table of all problems and methods, and the summary of methods, from the results in a folder."""
+def by_method(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return a row for each problem with a yardstick and a column for each method: the mean of `column` over starts.
+
+    The order of problems and methods is that of `table`. The yardstick and the known number of factors come first.
+    """
+    judged = table[table["yardstick"].notna()]
+    means = judged.astype({column: float}).pivot_table(index="problem", columns="method", values=column, sort=False)
+    known = judged.groupby("problem", sort=False)[["truth", "yardstick"]].first()
+    methods = [method for method in judged["method"].unique() if method != GRID]
+    return known.join(means[methods].round(3)).reset_index()
+
+
+def make_tables(results_dir: Path) -> dict[str, pd.DataFrame]:
+    """Return the tables by the names of their files, from the results in a folder."""
     found = comparisons(results_dir)
     # Objects keep a size an integer in a column where another size is missing.
     table = pd.DataFrame([row for comparison in found for row in problem_rows(comparison)], dtype=object)
     images = {comparison.name: comparison.training_images for comparison in found}
-    return table, pd.DataFrame(method_rows(table, images), dtype=object)
+    return {
+        "table": table,
+        "methods": pd.DataFrame(method_rows(table, images), dtype=object),
+        "sizes": by_method(table, "size_mean"),
+        "gaps": by_method(table, "gap_percent"),
+    }
 
 
-def main(arguments: Iterable[str] | None = None) -> None:
-    """Write ``table.csv`` and ``methods.csv`` into the folder that the command line names."""
+def main(arguments: list[str] | None = None) -> None:
+    """Write the tables into the folder that the command line names."""
     parser = argparse.ArgumentParser(description="Make the tables of the benchmark.")
     parser.add_argument("results_dir", type=Path, help="where the runs and peers.csv are")
-    results_dir = parser.parse_args(None if arguments is None else list(arguments)).results_dir
-    for name, table in zip(("table", "methods"), make_tables(results_dir), strict=True):
+    results_dir = parser.parse_args(arguments).results_dir
+    for name, table in make_tables(results_dir).items():
         write_atomically(results_dir / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
 
 
