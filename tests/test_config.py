@@ -357,5 +357,5 @@ def test_the_data_directory_may_come_from_the_environment(monkeypatch: pytest.Mo
 def test_a_softmax_posterior_is_not_consolidated() -> None:
     config = resolve("adaptive", "digits", protocol="recommended", posterior="softmax", init_dim=16)
     assert (config.rule, config.training.warmup) == ("robust", 0.2)
-    with pytest.raises(ConfigError, match="--posterior softmax ties .*; use --rule robust"):
+    with pytest.raises(ConfigError, match=r"--posterior softmax ties .*; use --rule robust"):
         resolve("adaptive", "digits", rule="consolidate", posterior="softmax")

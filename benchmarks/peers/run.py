@@ -15,7 +15,7 @@ from aldvae.config.execution import Execution
 from aldvae.runs.records import csv_rows, csv_text
 from aldvae.sweeps.plan_file import load_plan
 from aldvae.utils.devices import cpu_settings
-from aldvae.utils.files import round_for_csv
+from aldvae.utils.rounding import round_for_csv
 from peers.ard_vae import ard_vae
 from peers.estimators import mle, two_nn, variance
 from peers.fondue import fondue
