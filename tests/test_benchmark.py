@@ -276,7 +276,7 @@ def test_the_tables_compare_every_method_with_the_grid(results: Path) -> None:
     (results / "peers.csv").write_text(",".join(COLUMNS) + "\n" + row + stale)
     tables = table.make_tables(results)
     found, summary = tables["table"], tables["methods"].set_index("method")
-    assert list(found["method"]) == ["grid search", "rule robust", "rule robust", "guess"]
+    assert list(found["method"]) == ["grid search", "rule consolidate", "rule consolidate", "guess"]
     assert list(found["start"].dropna()) == [4, 8]
     assert set(found["yardstick"]) == {yardstick}
     guess = found.iloc[-1]
@@ -290,10 +290,16 @@ def test_the_tables_compare_every_method_with_the_grid(results: Path) -> None:
     assert summary.loc["grid search", "trainings_until_model"] == 3
     assert summary.loc["guess", "trainings_until_answer"] == 0
     assert summary.loc["guess", "trainings_until_model"] == 1
-    assert str(summary.loc["rule robust", "as_good"]).endswith("of 2")
+    assert str(summary.loc["rule consolidate", "as_good"]).endswith("of 2")
     (sizes,) = tables["sizes"].to_dict("records")
-    starts = found[found["method"] == "rule robust"]["size_mean"]
-    assert sizes == {"problem": "linear2", "truth": 2, "yardstick": yardstick, "rule robust": starts.mean(), "guess": 8}
+    starts = found[found["method"] == "rule consolidate"]["size_mean"]
+    assert sizes == {
+        "problem": "linear2",
+        "truth": 2,
+        "yardstick": yardstick,
+        "rule consolidate": starts.mean(),
+        "guess": 8,
+    }
 
 
 def test_the_spread_leaves_out_starts_below_the_yardstick(results: Path) -> None:
