@@ -50,8 +50,8 @@ class Series:
 
     @cached_property
     def stop_epochs(self) -> tuple[int | None, ...]:
-        """The epoch at which the rule of each run stopped, or would have with ``--no-stop``; None if it did not."""
-        return tuple(result.answer["stop_epoch"] for result in self.results)
+        """The epoch at which each run found its size, or would have with ``--no-stop``; None if it did not."""
+        return tuple(result.found_epoch for result in self.results)
 
     @property
     def stopped(self) -> tuple[bool, ...]:

@@ -78,6 +78,8 @@ def adaptive(**values: Any) -> None:
 def _answer(config: RunConfig, summary: Summary) -> str:
     compression, start = config.compression, config.model.init_dim
     assert compression is not None
+    from aldvae.runs.results import describe_answer
+
     size, epoch, epochs = summary["stop_latent_dim"], summary["stop_epoch"], config.training.epochs
     how = f"rule {compression.rule}, from {start}"
     if epoch is None:
@@ -85,6 +87,8 @@ def _answer(config: RunConfig, summary: Summary) -> str:
         return f"No size found: {how}, did not stop within {epochs} epochs; {reached}."
     if not compression.stop:
         return f"Would have stopped at latent size {size}, at epoch {epoch} of {epochs} ({how})."
+    if "n_informative" in summary:
+        return f"Latent size {size}. {describe_answer(summary)} (rule {compression.rule}, from {start})."
     at_start = compression.rule_class.limited_by_start and size == start > compression.min_dim
     advice = "\nThat is where it started: a larger --init-dim may find more." if at_start else ""
     return f"Latent size {size}, found at epoch {epoch} of {epochs} ({how}).{advice}"

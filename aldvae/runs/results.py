@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 State = Literal["finished", "running", "failed", "unfinished"]
 
 
+def describe_answer(summary: Summary) -> str:
+    """Return how many dimensions carry information, how sure that is, and what would make it surer; no full stop."""
+    n, limits = summary["n_informative"], summary["n_range"]
+    dimensions = f"{n} dimension carries" if n == 1 else f"{n} dimensions carry"
+    text = f"{dimensions} information"
+    if limits is not None and limits[0] != limits[1]:
+        text += f", {limits[0]} to {limits[1]} if the limit were twice or half as high"
+    if summary["settled_epoch"] is None:
+        return f"{text}; this had not settled within {summary['epochs']} epochs: train for more"
+    return f"{text}; this had settled at epoch {summary['settled_epoch']} of {summary['epochs']}"
+
+
 @dataclass(frozen=True)
 class Result:
     """A run directory that holds the run `config`; `summary` is None until the run is finished.
@@ -57,6 +69,16 @@ class Result:
         """The summary of a run that is known to be finished."""
         assert self.summary is not None, f"{self.path} is not finished"
         return self.summary
+
+    @property
+    def found_epoch(self) -> int | None:
+        """The epoch at which the rule had found the size; None if it did not.
+
+        A rule that tells when its answer had settled goes on keeping spares after that, and stops later. For others it
+        is the epoch of the stop.
+        """
+        answer = self.answer
+        return answer["settled_epoch"] if "settled_epoch" in answer else answer["stop_epoch"]
 
     @cached_property
     def metrics(self) -> pd.DataFrame:

@@ -176,7 +176,8 @@ class RobustRule(RegisteredRule[RobustState]):
             return state, None
         state, decision = (self._judge if state.before_trial else self._decide)(state, epoch, latent_dim)
         # An undo has dropped the measurements of the trial: the last is that of the model that is left.
-        return state, replace(decision, n_informative=state.history[-1].n_informative)
+        settled = epoch if decision.stop else None
+        return state, replace(decision, n_informative=state.history[-1].n_informative, settled_epoch=settled)
 
     def _measure(self, age: int, recon_loss: float, kl: Sequence[float]) -> Measurement:
         rate = sum(kl)
