@@ -41,9 +41,12 @@ Cli = Callable[..., Result]
 
 
 def resolve(
-    kind: str, dataset: str, execution: Execution | None = None, protocol: str | None = None, **settings: Any
+    kind: str, dataset: str, execution: Execution | None = None, protocol: str | None = "paper", **settings: Any
 ) -> RunConfig:
-    """`aldvae.config.resolve.resolve` with the overrides as keywords."""
+    """`aldvae.config.resolve.resolve` with the overrides as keywords, under the paper's protocol if none is named.
+
+    With `protocol` None, the dataset's default is used.
+    """
     return resolve_config(kind, dataset, Overrides(settings, protocol), execution)
 
 
@@ -54,10 +57,10 @@ def sweep(
     *,
     sizes: Sequence[int] | None = None,
     seeds: Sequence[int] | None = None,
-    protocol: str | None = None,
+    protocol: str | None = "paper",
     **settings: Any,
 ) -> list[Job]:
-    """`aldvae.sweeps.jobs.sweep` with the overrides as keywords."""
+    """`aldvae.sweeps.jobs.sweep` with the overrides as keywords; `protocol` as in `resolve`."""
     return sweep_jobs(kind, dataset, Overrides(settings, protocol), execution, sizes=sizes, seeds=seeds)
 
 

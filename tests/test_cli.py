@@ -16,7 +16,8 @@ from aldvae.config.run_config import COMPRESSION_SETTINGS, SECTIONS
 from aldvae.data.sources import SOURCES
 from tests.conftest import Cli, Result, resolve
 
-TINY = ("--limit=200", "--epochs=4", "--patience=2", "--fid-samples=50", "--silhouette-samples=50", "--hidden-dim=16")
+LIMITS = ("--limit=200", "--epochs=4")
+TINY = ("--protocol=paper", *LIMITS, "--patience=2", "--fid-samples=50", "--silhouette-samples=50", "--hidden-dim=16")
 
 
 def assert_refused(result: Result, message: str, directory: Path) -> None:
@@ -105,8 +106,20 @@ def test_explicit_options_override_the_authors_protocol(cli: Cli, tmp_path: Path
     assert (settings["select"], settings["shuffle"], settings["fid_samples"]) == ("random", True, 50)
     listed = [cli(kind, *TINY, "--protocol=authors", "--dry-run", "--seeds=0") for kind in ("seeds", "sweep-init")]
     assert [result.returncode for result in listed] == [0, 0]
-    fixed = cli("grid", *TINY[:2], "--protocol=authors", "--dry-run", "--seeds=0", "--dims=4").stdout
+    fixed = cli("grid", *LIMITS, "--protocol=authors", "--dry-run", "--seeds=0", "--dims=4").stdout
     assert resolve("fixed", "digits", protocol="authors", limit=200, epochs=4, init_dim=4).name in fixed
+
+
+def test_digits_use_the_recommended_protocol_and_the_command_says_where_the_start_comes_from(
+    cli: Cli, tmp_path: Path
+) -> None:
+    result = cli("adaptive", *LIMITS, "--fid-samples=50", "--silhouette-samples=50")
+    (stored,) = tmp_path.glob("runs/*/config.json")
+    settings = json.loads(stored.read_text())["settings"]
+    (start,) = re.findall(
+        r"aldvae: it starts with (\d+) dimensions, as the data have about \d+\.\d; --init-dim", result.stderr
+    )
+    assert (settings["init_dim"], settings["warmup"], settings["rule"]) == (int(start), 0.2, "consolidate")
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,17 @@ def test_explicit_settings_override_the_protocol() -> None:
     assert by_slope.make_rule() == AuthorsRule(slow_down="slope")
 
 
+def test_the_default_protocol_depends_on_the_dataset(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).random((60, 9)))
+    for dataset in ("digits", str(tmp_path / "v.npy")):
+        own: dict[str, Any] = {"clusters": 3} | ({"likelihood": "gaussian"} if dataset == "digits" else {})
+        recommended = resolve("adaptive", dataset, protocol="recommended", **own)
+        assert resolve("adaptive", dataset, protocol=None, **own) == recommended
+        assert recommended != resolve("adaptive", dataset, protocol="paper", **own)
+    for dataset in ("mnist", "fashionmnist", "eurosat", "sprites"):
+        assert resolve("adaptive", dataset, protocol=None) == resolve("adaptive", dataset, protocol="paper")
+
+
 def test_the_recommended_protocol_warms_up_and_downloads_nothing(tmp_path: Path) -> None:
     config = resolve("adaptive", "mnist", protocol="recommended")
     assert (config.rule, config.training.warmup, config.metrics.fid_features) == ("consolidate", 0.2, "classifier")
@@ -235,7 +246,7 @@ def parse_settings(command: str) -> dict[str, Any]:
 )
 def test_the_command_of_a_run_resolves_to_the_same_run(overrides: dict[str, Any]) -> None:
     config = resolve("adaptive", **overrides)
-    assert resolve("adaptive", **{"dataset": "digits", **parse_settings(config.command)}) == config
+    assert resolve("adaptive", **{"dataset": "digits", "protocol": None, **parse_settings(config.command)}) == config
 
 
 def test_the_command_always_names_the_rule_for_own_data(tmp_path: Path) -> None:
@@ -243,6 +254,8 @@ def test_the_command_always_names_the_rule_for_own_data(tmp_path: Path) -> None:
     for rule in ("paper", "robust"):
         config = resolve("adaptive", str(tmp_path / "x.npy"), clusters=3, rule=rule)
         assert f"--rule {rule}" in config.command
+        settings = parse_settings(config.command)
+        assert resolve("adaptive", **{**settings, "dataset": str(tmp_path / "x.npy")}, protocol=None) == config
     np.save(tmp_path / "column.npy", np.random.default_rng(0).normal(size=(200, 1)))
     with pytest.raises(ConfigError, match="--dims is needed"):
         sweep("grid", str(tmp_path / "column.npy"), clusters=3)
@@ -341,11 +354,9 @@ def test_an_invalid_number_of_threads_is_refused() -> None:
 
 
 def test_warns_of_probable_mistakes() -> None:
-    assert "cannot stop" in resolve("adaptive", "digits", epochs=10).warnings()[0]
-    assert (
-        "without FID, on recon_loss and silhouette" in resolve("adaptive", "digits", fid_features="none").warnings()[0]
-    )
-    assert resolve("adaptive", "digits").warnings() == []
+    assert "cannot stop" in resolve("adaptive", "digits", epochs=10).notes()[0]
+    assert "without FID, on recon_loss and silhouette" in resolve("adaptive", "digits", fid_features="none").notes()[0]
+    assert resolve("adaptive", "digits").notes() == []
 
 
 def test_the_data_directory_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import math
 from pathlib import Path
 
@@ -10,10 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aldvae.config.run_config import RunConfig
 from aldvae.config.start import start_size
 from aldvae.data import intrinsic_dimension
 from aldvae.data.dataset import Samples
 from aldvae.data.intrinsic_dimension import estimate_dimension, two_nn
+from aldvae.data.load import load_dataset
 from aldvae.utils.errors import ConfigError
 from tests.conftest import resolve, sweep
 
@@ -73,17 +74,23 @@ def test_the_start_is_twice_the_dimension_within_limits(dimension: float, n_valu
     assert start_size(dimension, n_values) == start
 
 
-def test_the_recommended_start_comes_from_the_training_samples(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "aldvae"):
-        config = resolve("adaptive", "digits", protocol="recommended", validation=0.25)
-    assert 16 < config.model.init_dim < 24
-    assert caplog.messages == [
-        f"digits: the start is {config.model.init_dim} dimensions, since the data have about "
-        f"{caplog.messages[0].partition('about ')[2].split()[0]} (TwoNN); --init-dim overrides it"
-    ]
+def test_the_recommended_start_comes_from_the_training_samples() -> None:
+    config = resolve("adaptive", "digits", protocol="recommended", validation=0.25)
+    dimension = estimate_dimension(load_dataset("digits", validation=0.25, cache_dir=Path()).train)
+    start = start_size(dimension, 64)
+    assert config.model.init_dim == start > 16
+    note = f"it starts with {start} dimensions, as the data have about {dimension:.1f}; --init-dim overrides this"
+    assert config.notes() == [note]
+    assert RunConfig.from_json(config.to_json()) == config
     jobs = sweep("seeds", "digits", protocol="recommended", validation=0.25)
     assert [job.config for job in jobs] == [config.override(seed=seed) for seed in range(5)]
-    assert len(caplog.messages) == 1
+    assert all(job.config.notes() == [note] for job in jobs)
+
+
+def test_a_start_that_is_set_has_no_note() -> None:
+    config = resolve("adaptive", "digits", protocol="recommended")
+    assert config.override(init_dim=20).notes() == []
+    assert resolve("adaptive", "digits", protocol="recommended", init_dim=20).notes() == []
 
 
 def test_only_an_adaptive_run_under_the_recommended_protocol_starts_from_the_data(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 from collections.abc import Callable
@@ -231,7 +230,6 @@ app.add_typer(data_app, name="data")
 def main() -> None:
     """Run the command line; what a user can cause or meet is one line on standard error, without a traceback."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    _show_log()
     try:
         code = app(standalone_mode=False)
     except AldvaeError as error:
@@ -243,15 +241,6 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = _complain("interrupted; the same command resumes from the last finished epoch", 130)
     sys.exit(code or 0)
-
-
-def _show_log() -> None:
-    """Print what the package logs on standard error."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("aldvae: %(message)s"))
-    logger = logging.getLogger("aldvae")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
 
 
 def _complain(message: str, code: int) -> int:

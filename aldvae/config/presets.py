@@ -14,6 +14,7 @@ from aldvae.utils.errors import unknown_name
 
 # The paper repeats every run with five seeds.
 SEEDS = range(5)
+PAPER, RECOMMENDED = "paper", "recommended"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class Preset:
     `clusters` is k of K-means, the number of classes; None where the data do not tell. `grid` holds the fixed sizes of
     a grid search, `init_dims` the initial sizes of adaptive runs. `validation` is the fraction of the training set held
     out. `local_features` are Fréchet features that need no download. `hidden_dim` is None for the network's own
-    default. `rule` is the default where no protocol is named. `vectors` says whether the samples are vectors.
+    default. `protocol` is used where none is named. `vectors` says whether the samples are vectors.
     """
 
     clusters: int | None
@@ -37,7 +38,7 @@ class Preset:
     likelihood: str = "bernoulli"
     fid_features: str = "inception"
     local_features: str = "classifier"
-    rule: str = "paper"
+    protocol: str = PAPER
     vectors: bool = False
 
     @property
@@ -67,6 +68,7 @@ PRESETS = {
         # 1,797 images in all: a tenth would be too few behind a Fréchet distance of 500.
         validation=0.3,
         fid_features="classifier",
+        protocol=RECOMMENDED,
     ),
     "mnist": Preset(clusters=10, network="mlp", hidden_dim=400, grid=(4, 8, 12, 16, 24, 32)),
     "fashionmnist": Preset(clusters=10, network="mlp", hidden_dim=400, grid=(8, 16, 24, 32, 64)),
@@ -82,7 +84,6 @@ def preset(dataset: str) -> Preset:
     return PRESETS[dataset]
 
 
-PAPER, RECOMMENDED = "paper", "recommended"
 _PROTOCOLS: dict[str, Mapping[str, Value]] = {
     PAPER: {},
     "authors": {
@@ -95,7 +96,7 @@ _PROTOCOLS: dict[str, Mapping[str, Value]] = {
         "silhouette_samples": 1000,
         "fid_samples": 100,
     },
-    RECOMMENDED: {"rule": "consolidate", "warmup": 0.2, "scale": "optimal"},
+    RECOMMENDED: {"rule": "consolidate", "warmup": 0.2, "scale": "optimal", "standardise": True},
 }
 
 
@@ -109,8 +110,17 @@ def protocol_settings(protocol: str, preset: Preset) -> Mapping[str, Value]:
     """
     if protocol not in _PROTOCOLS:
         raise unknown_name("protocol", protocol, list(_PROTOCOLS))
-    by_data: dict[str, Value] = {"fid_features": preset.local_features, "standardise": not preset.vectors}
-    return {**_PROTOCOLS[protocol], **(by_data if protocol == RECOMMENDED else {})}
+    if protocol != RECOMMENDED:
+        return _PROTOCOLS[protocol]
+    return {**_PROTOCOLS[protocol], "fid_features": preset.local_features, "standardise": not preset.vectors}
+
+
+def changed_settings(dataset: str, source: str | None) -> set[str]:
+    """Return the names of the settings that the default protocol of a dataset changes; `source` as in `DataConfig`.
+
+    Those that have no default of their own, such as the Fréchet features, are left out.
+    """
+    return set(_PROTOCOLS[RECOMMENDED if source is not None else preset(dataset).protocol])
 
 
 def own_data_preset(shape: tuple[int, ...], n_classes: int) -> Preset:
@@ -132,6 +142,6 @@ def own_data_preset(shape: tuple[int, ...], n_classes: int) -> Preset:
         likelihood="gaussian" if vectors else "bernoulli",
         fid_features="pca",
         local_features="classifier" if n_classes > 1 and shape[0] in (1, 3) and not vectors else "pca",
-        rule="robust",
+        protocol=RECOMMENDED,
         vectors=vectors,
     )

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from aldvae.compression.rules.registry import rule_defaults
 from aldvae.config.execution import Execution
 from aldvae.config.options import Value
-from aldvae.config.presets import PAPER, PRESETS, RECOMMENDED, Preset, own_data_preset, protocol_settings
+from aldvae.config.presets import PRESETS, RECOMMENDED, Preset, own_data_preset, protocol_settings
 from aldvae.config.presets import preset as named_preset
 from aldvae.config.rules import arguments_as_options, rule_settings
-from aldvae.config.run_config import COMPRESSION_SETTINGS, RunConfig, check_types
+from aldvae.config.run_config import COMPRESSION_SETTINGS, DEFAULTS, RunConfig, check_types
 from aldvae.config.start import start_from_data
 from aldvae.utils.errors import ConfigError
 
@@ -22,9 +22,9 @@ from aldvae.utils.errors import ConfigError
 class Overrides:
     """The settings that a user sets explicitly, and the `protocol` that supplies the others.
 
-    `settings` maps names of settings to values; None means "not set". `protocol` is ``"paper"``, ``"authors"``,
-    ``"recommended"``, or None: then the rule is the dataset's default and all else as in the paper. Raises
-    `ConfigError` for an unknown name and for a value of another type.
+    `settings` maps names of settings to values; None means "not set". `protocol` is ``"paper"``, ``"authors"`` or
+    ``"recommended"``; None: the dataset's default. Raises `ConfigError` for an unknown name and for a value of another
+    type.
     """
 
     settings: Mapping[str, Value] = field(default_factory=dict)
@@ -89,8 +89,8 @@ def configure(kind: str, data: DataSource, overrides: Overrides, execution: Exec
 
     Under the recommended protocol, the data are read for the size at the start of an adaptive run, unless it is set.
     """
-    explicit = overrides.settings
-    values = {**data.preset.settings, **_rule_and_protocol(kind, data.preset, overrides), **explicit}
+    explicit, protocol = overrides.settings, overrides.protocol or data.preset.protocol
+    values = {**data.preset.settings, **_rule_and_protocol(kind, data.preset, protocol, explicit), **explicit}
     # What fits one network or likelihood alone goes with it.
     if values["network"] != data.preset.network and "hidden_dim" not in explicit:
         values.pop("hidden_dim", None)
@@ -101,21 +101,25 @@ def configure(kind: str, data: DataSource, overrides: Overrides, execution: Exec
         dataset = Path(dataset).absolute().name
         _require_clusters(data, explicit)
     config = RunConfig.from_settings(kind, {**values, "source": data.source, "dataset": dataset})
-    if config.compression is None or overrides.protocol != RECOMMENDED or "init_dim" in explicit:
+    if config.compression is None or protocol != RECOMMENDED or "init_dim" in explicit:
         return config
     start = start_from_data(config.data, own_data(data.dataset), execution or Execution())
-    return config.override(init_dim=max(start, config.compression.min_dim))
+    config = config.override(init_dim=max(start.size, config.compression.min_dim))
+    return replace(config, data_dimension=start.dimension)
 
 
-def _rule_and_protocol(kind: str, preset: Preset, overrides: Overrides) -> dict[str, Value]:
+def _rule_and_protocol(
+    kind: str, preset: Preset, protocol_name: str, explicit: Mapping[str, Value]
+) -> dict[str, Value]:
     """Return the defaults of the rule and the protocol's settings; compression settings only if the rule takes them."""
-    protocol = protocol_settings(PAPER if overrides.protocol is None else overrides.protocol, preset)
+    protocol = protocol_settings(protocol_name, preset)
     if kind == "fixed":
         return {name: value for name, value in protocol.items() if name not in COMPRESSION_SETTINGS}
-    default = preset.rule if overrides.protocol is None else protocol.get("rule", PAPER)
-    if default == "consolidate" and overrides.settings.get("posterior") == "softmax":
+    default = protocol.get("rule", DEFAULTS["rule"])
+    # The scales of a softmax posterior depend on each other, so that no direction can be judged alone.
+    if default == "consolidate" and explicit.get("posterior") == "softmax":
         default = "robust"
-    rule = str(overrides.settings.get("rule", default))
+    rule = str(explicit.get("rule", default))
     with arguments_as_options():
         supported, defaults = rule_settings(rule), rule_defaults(rule)
     values = {name: value for name, value in protocol.items() if name in supported or name not in COMPRESSION_SETTINGS}

@@ -8,7 +8,7 @@ import math
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -16,6 +16,7 @@ from typing import Any, get_args, get_type_hints
 from aldvae.compression.rules.registry import BuiltInRule, rule_class, rule_defaults
 from aldvae.compression.rules.slopes import RULE_METRICS
 from aldvae.config.options import Value, flag, option_fields
+from aldvae.config.presets import changed_settings
 from aldvae.config.rules import arguments_as_options, rule_settings
 from aldvae.config.sections import CompressionConfig, DataConfig, MetricsConfig, ModelConfig, TrainingConfig
 from aldvae.utils.errors import ConfigError, unknown_name
@@ -37,7 +38,8 @@ COMPRESSION_SETTINGS, METRICS_SETTINGS = _NAMES[CompressionConfig], _NAMES[Metri
 class RunConfig:
     """Everything that decides a run's numbers; two runs with equal configurations give equal results.
 
-    `compression` is None for a model of fixed size. Raises `ConfigError` naming the option that is wrong.
+    `compression` is None for a model of fixed size. `data_dimension` is no setting, but tells where `init_dim` comes
+    from: the estimated dimension of the data; None if it was set. Raises `ConfigError` naming the option that is wrong.
     """
 
     data: DataConfig
@@ -45,6 +47,7 @@ class RunConfig:
     training: TrainingConfig
     metrics: MetricsConfig
     compression: CompressionConfig | None = None
+    data_dimension: float | None = field(default=None, compare=False)
 
     @classmethod
     def from_settings(cls, kind: str, values: Mapping[str, Any]) -> RunConfig:
@@ -140,7 +143,8 @@ class RunConfig:
 
     def override(self, **values: Value) -> RunConfig:
         """Return the same configuration with other values for some settings."""
-        return RunConfig.from_settings(self.kind, {**self.settings, **values})
+        config = RunConfig.from_settings(self.kind, {**self.settings, **values})
+        return replace(config, data_dimension=self.data_dimension) if "init_dim" not in values else config
 
     @property
     def rule_metrics(self) -> tuple[str, ...]:
@@ -168,11 +172,14 @@ class RunConfig:
                 raise ConfigError(f"threshold_{metric}", "must be a number, not nan")
         return thresholds
 
-    def warnings(self) -> list[str]:
-        """Return a line for each setting that is valid but probably a mistake."""
+    def notes(self) -> list[str]:
+        """Return lines for the start of a run: where its size comes from, and settings that are probably a mistake."""
         if self.compression is None:
             return []
-        found, epochs, rule = [], self.training.epochs, self.make_rule()
+        found, epochs, rule = list[str](), self.training.epochs, self.make_rule()
+        if self.data_dimension is not None:
+            start = f"it starts with {self.model.init_dim} dimensions"
+            found.append(f"{start}, as the data have about {self.data_dimension:.1f}; --init-dim overrides this")
         if epochs < rule.min_epochs:
             found.append(f"--epochs {epochs}: --rule {self.rule} cannot stop before epoch {rule.min_epochs}")
         if set(self.compression.rule_class().required_metrics) - set(rule.required_metrics):
@@ -210,8 +217,11 @@ class RunConfig:
         # A model of fixed size is a grid of one.
         renamed = {} if self.compression else {"init_dim": "dims", "seed": "seeds"}
         words = ["aldvae", "adaptive" if self.compression else "grid"]
-        # The default rule depends on the dataset and other defaults on the rule, so `--rule` is always written out.
+        # Other defaults depend on the rule, so `--rule` is always written out.
         defaults = {**DEFAULTS, **({"rule": None, **rule_defaults(self.compression.rule)} if self.compression else {})}
+        # The default protocol may be another than the paper's, so what it changes is always written out, too.
+        changed = changed_settings(self.data.dataset, self.data.source) - set(COMPRESSION_SETTINGS)
+        defaults |= dict.fromkeys(changed)
         for setting in option_fields(*SECTIONS):
             name, value = setting.name, self.settings[setting.name]
             if isinstance(value, bool):

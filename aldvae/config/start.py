@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from aldvae.compression.rules.base import SMALLEST_DIM
 from aldvae.config.execution import Execution
@@ -15,8 +15,15 @@ from aldvae.config.sections import DataConfig
 _FACTOR, _SMALLEST, _LARGEST = 2, 16, 128
 
 
-def start_from_data(data: DataConfig, own_data: Path | None, execution: Execution) -> int:
-    """Return the latent size at the start for runs on `data`, and log where it comes from.
+class Start(NamedTuple):
+    """The latent size at the start, and the intrinsic dimension of the data from which it comes."""
+
+    size: int
+    dimension: float
+
+
+def start_from_data(data: DataConfig, own_data: Path | None, execution: Execution) -> Start:
+    """Return the latent size at the start for runs on `data`.
 
     It is twice the intrinsic dimension of the training samples, rounded up, and 16 to 128, but never above the number
     of values of a sample. `own_data` is the path of the user's own data. Raises `ConfigError` as `load_dataset` does.
@@ -26,7 +33,7 @@ def start_from_data(data: DataConfig, own_data: Path | None, execution: Executio
 
 # Cached because a sweep lists its runs several times.
 @lru_cache
-def _start(data: DataConfig, own_data: Path | None, data_dir: Path | None, cache_dir: Path) -> int:
+def _start(data: DataConfig, own_data: Path | None, data_dir: Path | None, cache_dir: Path) -> Start:
     from aldvae.data.intrinsic_dimension import estimate_dimension
     from aldvae.data.load import load_dataset
 
@@ -40,12 +47,7 @@ def _start(data: DataConfig, own_data: Path | None, data_dir: Path | None, cache
         resize=data.resize,
     )
     dimension = estimate_dimension(loaded.train)
-    start = start_size(dimension, math.prod(loaded.shape))
-    logging.getLogger("aldvae").info(
-        f"{data.dataset}: the start is {start} dimensions, since the data have about {dimension:.1f} (TwoNN); "
-        "--init-dim overrides it"
-    )
-    return start
+    return Start(start_size(dimension, math.prod(loaded.shape)), dimension)
 
 
 def start_size(dimension: float, n_values: int) -> int:

@@ -81,10 +81,10 @@ def sweep(
         _check_sizes(sweep_kind.sizes, dataset, sizes)
         overrides = Overrides({"init_dim": sizes[0], **overrides.settings}, overrides.protocol)
     first = configure(sweep_kind.run_kind, data, overrides, execution)
-    sizes = sizes or [first.model.init_dim]
-    if len(sizes) * len(seeds) > _MOST_RUNS:
+    variants: list[dict[str, int]] = [{"init_dim": size} for size in sizes or ()] or [{}]
+    if len(variants) * len(seeds) > _MOST_RUNS:
         raise ConfigError(sweep_kind.sizes or "seeds", f"makes more than {_MOST_RUNS} runs; give fewer")
-    configs = [first.override(init_dim=size, seed=seed) for seed in seeds for size in sizes]
+    configs = [first.override(**variant, seed=seed) for seed in seeds for variant in variants]
     return [Job(config, own_data(dataset)) for config in configs]
 
 
