@@ -30,7 +30,7 @@ from aldvae.data.sources import SOURCES
 from aldvae.utils.files import write_atomically
 
 Array = np.ndarray
-# Standard deviation of the noise: of manifolds, as a fraction of the signal's, and of images, of a range of 0 to 1.
+# Standard deviation of the noise: of manifolds, as a fraction of each column's, and of images, of a range of 0 to 1.
 NOISE, PIXEL_NOISE = 0.1, 0.05
 SIDE, HIDDEN = 16, 32
 
@@ -59,7 +59,9 @@ def wide() -> Array:
 
 
 def _with_noise(signal: Array, fraction: float, random: np.random.Generator) -> Array:
-    noisy: Array = signal + fraction * signal.std() * random.normal(size=signal.shape)
+    # The same fraction of each column: tables are standardised and have one scale. A column with more noise than the
+    # others would be worth a dimension of its own, and the number of factors would not be the truth.
+    noisy: Array = signal + fraction * signal.std(0) * random.normal(size=signal.shape)
     return noisy
 
 

@@ -273,3 +273,68 @@ def test_a_plain_loop_tells_the_dimensions_of_linear_data() -> None:
             compressor.step(mu=mu(features), log_var=log_var(features), beta=weight)
     assert compressor.answer is not None
     assert (compressor.answer.n_informative, compressor.latent_dim) == (3, 3)
+
+
+class TwoHeads(nn.Module):
+    """A VAE of a user: two heads, a Gaussian likelihood whose scale is the root mean squared error of a batch."""
+
+    def __init__(self, dim: int, latent_dim: int) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(dim, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU())
+        self.mu, self.log_var = nn.Linear(128, latent_dim), nn.Linear(128, latent_dim)
+        self.decoder = nn.Sequential(nn.Linear(latent_dim, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU())
+        self.out = nn.Linear(128, dim)
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.encoder(x)
+        return self.mu(features), self.log_var(features)
+
+    def loss(self, x: Tensor, weight: float) -> Tensor:
+        mu, log_var = self.posterior(x)
+        z = mu + torch.randn_like(mu) * torch.exp(0.5 * log_var)
+        squared = (x - self.out(self.decoder(z))).square()
+        recon_loss = (0.5 * squared / squared.mean().detach()).sum(1)
+        kl = 0.5 * (mu.square() + log_var.exp() - 1 - log_var).sum(1)
+        return (recon_loss + weight * kl).mean()
+
+
+def manifold(dim: int, curved: bool) -> Tensor:
+    """Return standardised points (10,000, 32) around a manifold of `dim` dimensions, with equal noise in each column.
+
+    A column with more noise than the others would be worth a dimension of its own.
+    """
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(10_000, dim, generator=random) @ torch.randn(dim, 32, generator=random)
+    x = (x / x.std(0)).tanh() if curved else x
+    x = x / x.std(0) + 0.1 * torch.randn(x.shape, generator=random)
+    scaled: Tensor = (x - x.mean(0)) / x.std(0)
+    return scaled
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("curved", [False, True], ids=["flat", "curved"])
+@pytest.mark.parametrize("dim", [3, 8, 15])
+def test_finds_the_dimension_of_a_manifold_in_a_users_loop_with_a_warmup(dim: int, curved: bool) -> None:
+    torch.manual_seed(0)
+    x = manifold(dim, curved)
+    model, epochs = TwoHeads(32, 32), 24
+    optimizer = torch.optim.Adam(model.parameters(), amsgrad=True, fused=True)
+    compressor = aldvae.Compressor(
+        heads=[model.mu, model.log_var],
+        readers=[model.decoder[0]],
+        optimizer=optimizer,
+        rule=ConsolidatingRule(),
+        epochs=epochs,
+    )
+    for epoch in range(epochs):
+        weight = min(1.0, (epoch + 1) / 5)
+        for index in torch.randperm(9000).split(64):
+            optimizer.zero_grad()
+            model.loss(x[index], weight).backward()
+            optimizer.step()
+        with torch.no_grad():
+            mu, log_var = model.posterior(x[9000:])
+        compressor.step(mu=mu, log_var=log_var, beta=weight)
+    assert compressor.answer is not None
+    assert compressor.answer.n_informative == pytest.approx(dim, abs=int(curved))
+    assert compressor.latent_dim == compressor.answer.n_informative
