@@ -254,7 +254,7 @@ def test_a_directory_that_disappears_is_written_again(undisturbed: Path, tmp_pat
 
 def test_a_full_disk_loses_nothing(undisturbed: Path, tmp_path: Path) -> None:
     options = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
-    command = [sys.executable, "-m", "aldvae", "adaptive", *options, f"--results-dir={tmp_path}"]
+    command = [sys.executable, "-m", "aldvae", "adaptive", "--protocol=paper", *options, f"--results-dir={tmp_path}"]
     # No file may grow beyond this size, as on a disk that is nearly full: the first checkpoint does not fit.
     limit = 72_000
 
@@ -300,7 +300,7 @@ class Started(Callback):
 @pytest.mark.parametrize("kills", [3])
 def test_survives_sigkill_at_any_moment(undisturbed: Path, tmp_path: Path, kills: int) -> None:
     options = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
-    command = [sys.executable, "-m", "aldvae", "adaptive", *options, f"--results-dir={tmp_path}"]
+    command = [sys.executable, "-m", "aldvae", "adaptive", "--protocol=paper", *options, f"--results-dir={tmp_path}"]
     directory, random = tmp_path / undisturbed.name, np.random.default_rng()
     for _ in range(kills):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
