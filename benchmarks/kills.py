@@ -22,7 +22,18 @@ TABLES = ("metrics.csv", "latent.csv", "decisions.csv", "config.json", "model.sa
 
 def command(sweep: tuple[str, ...], epochs: int, results_dir: Path) -> list[str]:
     """Return the command of one of the `SWEEPS`."""
-    common = ["--seeds", "0-1", "--jobs", "2", "--epochs", str(epochs), "--results-dir", str(results_dir)]
+    common = [
+        "--protocol",
+        "paper",
+        "--seeds",
+        "0-1",
+        "--jobs",
+        "2",
+        "--epochs",
+        str(epochs),
+        "--results-dir",
+        str(results_dir),
+    ]
     return [sys.executable, "-m", "aldvae", *sweep, *common]
 
 

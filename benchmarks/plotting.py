@@ -27,7 +27,7 @@ RUNS = 200
 def main() -> None:
     """Create the runs, plot them and print the seconds."""
     with tempfile.TemporaryDirectory() as root:
-        config = resolve("adaptive", "digits", Overrides({"stop": False}))
+        config = resolve("adaptive", "digits", Overrides({"stop": False}, "paper"))
         source = run(config, Execution(results_dir=Path(root) / "original")).path
         for seed in range(RUNS):
             copy = config.override(seed=seed)

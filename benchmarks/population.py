@@ -21,7 +21,7 @@ from aldvae.utils.devices import cpu_settings
 
 def compare(dataset: str, limit: int | None, runs: int, device: torch.device, repetitions: int) -> None:
     """Time an epoch of all runs, one after another and as a stack, alternately."""
-    config = resolve("adaptive", dataset, Overrides({"init_dim": 32, "limit": limit, "fid_features": "none"}))
+    config = resolve("adaptive", dataset, Overrides({"init_dim": 32, "limit": limit, "fid_features": "none"}, "paper"))
     configs = [config.override(seed=seed) for seed in range(runs)]
     data = load_data(configs[0], Execution(), InputCache())
     alone, stacked = ([Trainer(config, data, device) for config in configs] for _ in range(2))

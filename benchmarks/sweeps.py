@@ -19,7 +19,20 @@ from pathlib import Path
 
 from timing import machine
 
-TINY = ["--limit", "300", "--epochs", "3", "--fid-samples", "80", "--silhouette-samples", "80", "--hidden-dim", "16"]
+TINY = [
+    "--protocol",
+    "paper",
+    "--limit",
+    "300",
+    "--epochs",
+    "3",
+    "--fid-samples",
+    "80",
+    "--silhouette-samples",
+    "80",
+    "--hidden-dim",
+    "16",
+]
 
 
 def aldvae(*arguments: str | Path) -> subprocess.Popen[bytes]:

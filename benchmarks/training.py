@@ -32,7 +32,9 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     arguments = parser.parse_args()
     limit, network, work = CASES[arguments.case]
-    config = resolve("adaptive", arguments.case, Overrides({"limit": limit, "fid_features": "none", "init_dim": 100}))
+    config = resolve(
+        "adaptive", arguments.case, Overrides({"limit": limit, "fid_features": "none", "init_dim": 100}, "paper")
+    )
     with cpu_settings(arguments.threads):
         data = load_data(config, Execution(), InputCache())
         images, step = to_float(data.train.x), work()

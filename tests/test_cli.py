@@ -142,7 +142,12 @@ def test_help_names_every_option(cli: Cli, command: str, classes: tuple[type, ..
 
 def test_help_shows_the_default_that_holds(cli: Cli) -> None:
     text = " ".join(re.sub(r"[│|]", " ", cli("adaptive", "--help").stdout).split())
-    for option, default in (("--rule", "the dataset's"), ("--patience", "the rule's"), ("--window", "20")):
+    for option, default in (
+        ("--rule", "the protocol's"),
+        ("--init-dim", "the dataset's, or .* from the data"),
+        ("--patience", "the rule's"),
+        ("--window", "20"),
+    ):
         assert re.search(rf"{option} <\w+> [^<]*Default: {default}\.", text), option
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torchvision import datasets
 
 from aldvae.config.presets import PRESETS
 from aldvae.data import eurosat, sprites
-from aldvae.data.dataset import Dataset
+from aldvae.data.dataset import Dataset, Samples
 from aldvae.data.load import load_dataset
 from aldvae.data.sources import SOURCES
 from aldvae.utils.errors import ConfigError
@@ -165,3 +167,14 @@ def test_sprites_are_downloaded_as_one_archive(data_dir: Path, tmp_path: Path, m
         found = sprites.files(tmp_path / "data", tmp_path)
     assert all(path.is_file() for path in found)
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["Sprites"]
+
+
+@given(st.floats(0, 0.99), st.floats(0.1, 0.9))
+def test_the_contrast_of_two_gray_levels_has_a_closed_form(level: float, share: float) -> None:
+    n_bright = round(1000 * share)
+    x = torch.full((1000, 1, 1, 1), level)
+    x[:n_bright] = 1.0
+    mean = (n_bright + level * (1000 - n_bright)) / 1000
+    variance = n_bright / 1000 * (1 - n_bright / 1000) * (1 - level) ** 2
+    assert Samples(x).contrast == pytest.approx(variance / (mean * (1 - mean)), abs=1e-4)
+    assert Samples(torch.full_like(x, round(level))).contrast == 0

@@ -24,7 +24,8 @@ from aldvae.training.loop import run
 from aldvae.utils.devices import device_for_worker
 from tests.conftest import TINY, Cli, sweep
 
-FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items() if name != "init_dim"]
+FLAGS = ["--protocol=paper"]
+FLAGS += [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items() if name != "init_dim"]
 FIXED = [option for option in FLAGS if not option.startswith("--patience")]
 SAME = ("config.json", "metrics.csv", "latent.csv", "decisions.csv", "model.safetensors")
 

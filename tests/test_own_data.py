@@ -257,6 +257,23 @@ def test_shape_and_labels_decide_the_defaults(folder: Path, tmp_path: Path) -> N
     assert resolve("adaptive", str(tmp_path / "s.npy"), execution, clusters=3).model.network == "mlp"
 
 
+def test_black_and_white_images_have_a_bernoulli_likelihood(tmp_path: Path) -> None:
+    gray = np.random.default_rng(0).random((40, 8, 8))
+    kinds = {"gray": (gray, "gaussian"), "binary": (gray > 0.5, "bernoulli"), "ink": (gray.round() * 0.9, "bernoulli")}
+    # Dark pictures are far from black and white, although most of their pixels are nearly black.
+    kinds |= {"dark": (gray**8 / 4, "gaussian"), "black": (np.zeros((40, 8, 8)), "gaussian")}
+    kinds["video"] = (np.random.default_rng(0).random((40, 4, 8, 8, 1)), "bernoulli")
+    for name, (x, likelihood) in kinds.items():
+        np.save(tmp_path / f"{name}.npy", x)
+        path = str(tmp_path / f"{name}.npy")
+        model = resolve("fixed", path, protocol="recommended", clusters=2).model
+        assert (model.likelihood, model.standardise) == (likelihood, likelihood == "gaussian"), name
+        assert model.scale == ("optimal" if likelihood == "gaussian" else "learned")
+        assert resolve("fixed", path, protocol="paper", clusters=2).model.likelihood == "bernoulli"
+        explicit = resolve("fixed", path, protocol="recommended", clusters=2, likelihood="bernoulli").model
+        assert (explicit.likelihood, explicit.scale, explicit.standardise) == ("bernoulli", "learned", False)
+
+
 def test_the_name_of_a_run_does_not_depend_on_the_path_of_its_data(folder: Path, tmp_path: Path) -> None:
     execution = Execution(cache_dir=tmp_path / "cache")
     moved = shutil.copytree(folder, tmp_path / "elsewhere" / "pets")

@@ -42,8 +42,8 @@ def _options(
 
 _PROTOCOL = (
     "Protocol",
-    "Defaults of all options left out: paper (the paper's text), authors (its authors' code) or recommended (KL "
-    "warm-up, --rule robust, optimal Gaussian scale, Fréchet features that need no download).",
+    "Defaults of all options left out: paper (the paper's text; default for its datasets), authors (its authors' code) "
+    "or recommended (what gives the right size and the best model; default for your own data and digits).",
 )
 
 

@@ -70,7 +70,8 @@ def find_data(dataset: str, resize: Value = None, execution: Execution | None = 
     from aldvae.data import own
 
     samples = own.load(path, None if resize is None else int(resize), (execution or Execution()).cache_directory)
-    return DataSource(dataset, own_data_preset(samples.shape, len(samples.classes)), samples.fingerprint)
+    contrast = 0.0 if samples.is_vectors else samples.contrast
+    return DataSource(dataset, own_data_preset(samples.shape, len(samples.classes), contrast), samples.fingerprint)
 
 
 def resolve(

@@ -75,6 +75,7 @@ class ModelConfig:
     scale: str = setting(
         "Scale of --likelihood gaussian: learned, or optimal (the root mean squared error, in closed form).",
         "learned",
+        shown="the protocol's",
         added="0.2.0",
     )
     standardise: bool = setting(
@@ -87,7 +88,9 @@ class ModelConfig:
     posterior: str = setting(
         "Posterior scales: gaussian (independent) or softmax (the scales of a sample add up to 1).", "gaussian"
     )
-    init_dim: int = setting("Latent size at the start.")
+    init_dim: int = setting(
+        "Latent size at the start.", shown="the dataset's, or with --protocol recommended from the data"
+    )
     beta: float = setting("Weight of the KL divergence in the loss.", 1.0)
 
     def __post_init__(self) -> None:
@@ -116,7 +119,10 @@ class TrainingConfig:
     epochs: int = setting("Passes over the training samples.")
     batch_size: int = setting("Samples in one optimiser step.")
     warmup: float = setting(
-        "Fraction of the epochs over which the weight of the KL divergence rises to --beta.", 0.0, added="0.2.0"
+        "Fraction of the epochs over which the weight of the KL divergence rises to --beta.",
+        0.0,
+        shown="the protocol's",
+        added="0.2.0",
     )
     lr: float = setting("Learning rate of Adam (with AMSGrad).", 1e-3)
     shuffle: bool = setting("Shuffle the training samples in every epoch.", True)
@@ -145,7 +151,7 @@ class CompressionConfig:
         "When to remove neurons and when to stop: paper (the paper's text), authors (its authors' code), robust "
         "(needs losses alone) or consolidate (recommended: counts the principal directions that carry information).",
         "paper",
-        shown="the dataset's",
+        shown="the protocol's",
     )
     select: str = setting(
         "Which neurons are removed: random, kl (lowest KL divergence first) or last.", "random", shown="the rule's"

@@ -48,6 +48,16 @@ class Samples:
         """Whether the samples are sequences of frames."""
         return self.x.ndim == 5
 
+    @property
+    def contrast(self) -> float:
+        """How black and white images are: the variance of all values over its maximum, mean (1 - mean); 0 to 1.
+
+        It is that of about a thousand samples, evenly spread. It is 0 for images that are all black or all white.
+        """
+        values = to_float(self.x[:: max(1, len(self) // 1000)]).double()
+        largest = float(values.mean() * (1 - values.mean()))
+        return float(values.var(correction=0)) / largest if largest > 0 else 0.0
+
     def take(self, positions: Tensor | np.ndarray) -> Samples:
         """Return the samples at `positions`, in that order."""
         index = torch.as_tensor(positions)

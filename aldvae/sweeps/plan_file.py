@@ -6,7 +6,7 @@
     reduces = "What it reduces of the paper's protocol, if anything"
 
     [defaults]                # settings of all runs, by their option names with underscores
-    protocol = "paper"        # or authors: as in the code of the paper's authors, for settings left out
+    protocol = "paper"        # or authors, recommended: where settings come from that are left out
     fid_features = "classifier"
 
     [[sweep]]
