@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aldvae.compression.compressor import Compressor, Step
+    from aldvae.compression.compressor import Compressor
     from aldvae.compression.consolidation import LatentStatistics, consolidate
     from aldvae.compression.information import Directions
     from aldvae.compression.rules.base import Decision, Rule
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aldvae.compression.rules.robust import RobustRule
     from aldvae.compression.rules.slopes import AuthorsRule, PaperRule
     from aldvae.compression.slots import Head, Reader
+    from aldvae.compression.steps import Step
     from aldvae.compression.surgery import remove_neurons
     from aldvae.compression.units import Units
     from aldvae.models.serialization import load
@@ -62,7 +63,7 @@ _HOME = {
     "Reader": "aldvae.compression.slots",
     "RobustRule": "aldvae.compression.rules.robust",
     "Rule": "aldvae.compression.rules.base",
-    "Step": "aldvae.compression.compressor",
+    "Step": "aldvae.compression.steps",
     "Units": "aldvae.compression.units",
     "consolidate": "aldvae.compression.consolidation",
     "load": "aldvae.models.serialization",

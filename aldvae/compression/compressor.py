@@ -4,53 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from aldvae.compression.consolidation import rewrite
+from aldvae.compression.check import check_slots
 from aldvae.compression.information import Directions
 from aldvae.compression.layers import latent_space
 from aldvae.compression.optimizers import optimizer_list
+from aldvae.compression.resizing import Resizable
 from aldvae.compression.rules.base import AnyRule, Decision
 from aldvae.compression.rules.slopes import PaperRule
 from aldvae.compression.selection import selection
 from aldvae.compression.slots import Along, Head, Reader
 from aldvae.compression.snapshot import Snapshot
-from aldvae.compression.support import Sizes, check_distributed, check_rule, check_sizes
-from aldvae.compression.surgery import freeze, grow, shrink
+from aldvae.compression.steps import Step, TrialBackup
+from aldvae.compression.support import Sizes, check_distributed, check_rule, check_scale, check_sizes, consolidates
 from aldvae.compression.units import SUMMED, Units
 from aldvae.compression.watch import Posterior, Scale, Watch
-from aldvae.utils.errors import ArgumentError
 from aldvae.utils.seeding import generator
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one call of `Compressor.step` did.
-
-    `latent_dim` is the size after it, `decision` what the rule decided, None if no decision was due. `removed` holds
-    the positions that were removed, as they were before this call; `neurons` names the same neurons by their positions
-    in the initial model. If the decision has `undo`, model and optimiser were first restored to before the trial.
-    `directions` are the principal directions that a rule which consolidates judged.
-    """
-
-    latent_dim: int
-    decision: Decision | None = None
-    removed: tuple[int, ...] = ()
-    neurons: tuple[int, ...] = ()
-    directions: Directions | None = None
-
-
-class TrialBackup(NamedTuple):
-    """What is needed to undo a removal on trial."""
-
-    snapshot: Snapshot
-    neurons: list[int]
-    kl: list[float] | None
 
 
 class Compressor:
@@ -123,25 +98,26 @@ class Compressor:
         epochs: int | None = None,
     ) -> None:
         """See the class."""
-        self.space, self.optimizers = latent_space(heads, readers, along, latent_dim), optimizer_list(optimizer)
-        self.neurons = list(range(self.space.size))
-        self.sizes, self.on_resize, self.units = check_sizes(sizes, self.latent_dim), on_resize, units
+        space, optimizers = latent_space(heads, readers, along, latent_dim), optimizer_list(optimizer)
+        check_sizes(sizes, space.size)
         check_distributed(on_resize)
-        self._model = [model] if model is not None else [owner for owner, _ in sizes if isinstance(owner, nn.Module)]
+        parts = [model] if model is not None else [owner for owner, _ in sizes if isinstance(owner, nn.Module)]
+        self._model = Resizable(space, optimizers, tuple(sizes), on_resize, parts, freeze)
+        self.neurons, self.units = list(range(space.size)), units
         self._rule: AnyRule = rule if rule is not None else PaperRule()
         if epochs is not None:
             self._rule = self._rule.with_epochs(epochs)
         self.select = select if select is not None else self.rule.default_select
         self._selection = selection(self.select)
-        check_rule(self.rule, self.select, self.space, has_optimizer=bool(self.optimizers), stop=stop, freeze=freeze)
-        self.seed, self.stop, self.freeze, self.epochs = seed, stop, freeze, epochs
+        check_rule(self.rule, self.select, self._model, stop=stop)
+        self.seed, self.stop, self.epochs = seed, stop, epochs
         self.epoch = 0
         self.stop_epoch: int | None = None
         self.stop_latent_dim: int | None = None
         self.answer: Decision | None = None
         self._state = self.rule.init()
         self._backup: TrialBackup | None = None
-        self._posterior: Posterior | None = None
+        self._posterior = Posterior()
 
     @property
     def rule(self) -> AnyRule:
@@ -162,12 +138,7 @@ class Compressor:
     def needs_posterior(self) -> bool:
         """Whether the next call of `step` needs `mu` and `log_var`, which may be left out otherwise."""
         stopped = self.found and self.stop
-        return self._consolidates and not stopped and self.rule.is_due(self.epoch + 1)
-
-    @property
-    def _consolidates(self) -> bool:
-        # A rule that does not inherit from `Rule` may have been written before there was consolidation.
-        return getattr(self._rule, "consolidates", False)
+        return consolidates(self._rule) and not stopped and self.rule.is_due(self.epoch + 1)
 
     @contextmanager
     def watch(self, scale: Scale = "log_var") -> Iterator[None]:
@@ -186,13 +157,22 @@ class Compressor:
         Raises `ArgumentError` for heads that do not write means and scales, for a `scale` that the rule cannot rewrite,
         and, on leaving, if the heads were not called.
         """
-        if self._consolidates and scale not in ("log_var", "log_std"):
-            problem = f"must be log_var or log_std with {type(self._rule).__name__}, which rewrites it; use RobustRule"
-            raise ArgumentError("scale", problem)
-        watch = Watch(self.space, scale, keep_samples=self.needs_posterior)
+        check_scale(self._rule, scale)
+        watch = Watch(self._model.space, scale, keep_samples=self.needs_posterior)
         with watch.hooks():
             yield
         self._posterior = watch.posterior()
+
+    def check(self, forward: Callable[[], torch.Tensor]) -> None:
+        """Rehearse a removal: one forward and backward pass and one optimiser step, then all is as before.
+
+        `forward` computes the training loss of a batch. It runs before the removal of one dimension too, to see by
+        gradients whether the readers read each dimension where the heads write it. Parameters, gradients, buffers, the
+        optimisers' state and the random streams are put back bit for bit.
+
+        Raises `ArgumentError` that names the slot which is wrong, or the module that fails and is not listed.
+        """
+        check_slots(self._model, forward)
 
     def step(
         self,
@@ -215,23 +195,22 @@ class Compressor:
         by a rule without `can_undo`.
         """
         self.epoch += 1
-        posterior, self._posterior = self._posterior, None
+        posterior, self._posterior = self._posterior.override(kl, mu, log_var), Posterior()
         if self.found and self.stop:
             return Step(self.latent_dim)
-        if posterior is None or mu is not None or log_var is not None:
-            posterior = Posterior(kl=_to_list(kl), mu=mu, log_var=log_var)
-        elif kl is not None:
-            posterior = posterior._replace(kl=_to_list(kl))
-        before = self.space.parameters
-        step = self._decide(posterior, self.units.metrics_in_nats(metrics))
-        if any(new is not old for new, old in zip(self.space.parameters, before, strict=True)):
-            self._resized()
+        before = self._model.space.parameters
+        step = self._decide(posterior, self.units.metrics_in_nats(metrics, self.latent_dim))
+        if any(new is not old for new, old in zip(self._model.space.parameters, before, strict=True)):
+            self._model.notify()
         return step
 
     def _decide(self, posterior: Posterior, metrics: Mapping[str, float]) -> Step:
-        kl, directions, rule = posterior.kl, self._directions(posterior.mu, posterior.log_var), self.rule
+        kl, rule = posterior.kl, self.rule
+        directions, beta = None, float(getattr(rule, "beta", 1.0))
+        if consolidates(rule) and rule.is_due(self.epoch):
+            directions = posterior.directions(self.latent_dim, beta)
         if directions is not None:
-            kl, metrics = list(directions.unique), {**metrics, "copies": directions.copies(self._beta)}
+            kl, metrics = list(directions.unique), {**metrics, "copies": directions.copies(beta)}
         self._state, decision = rule.adapt(self._state, self.epoch, self.latent_dim, metrics, kl)
         if decision is None:
             return Step(self.latent_dim, directions=directions)
@@ -246,38 +225,15 @@ class Compressor:
         self._backup = None
         return self._apply(decision, kl)
 
-    def _resized(self) -> None:
-        """Tell all that follows the latent size."""
-        for owner, name in self.sizes:
-            setattr(owner, name, self.latent_dim)
-        if self.on_resize is not None:
-            self.on_resize(self.latent_dim)
-
-    @property
-    def _beta(self) -> float:
-        return float(getattr(self.rule, "beta", 1.0))
-
-    def _directions(self, mu: torch.Tensor | None, log_var: torch.Tensor | None) -> Directions | None:
-        if not self._consolidates or mu is None or log_var is None or not self.rule.is_due(self.epoch):
-            return None
-        for name, value in (("mu", mu), ("log_var", log_var)):
-            if value.ndim != 2 or value.shape[1] != self.latent_dim:
-                raise ArgumentError(name, f"must be (N, {self.latent_dim}), not {tuple(value.shape)}")
-        return Directions.measure(mu, log_var, self._beta)
-
     def _consolidate(self, decision: Decision, directions: Directions, power: float) -> Step:
         """Rewrite the latent space in the directions that the decision keeps, and add the dimensions it asks for."""
         if decision.keep is not None and self.epoch != self.epochs:
-            rewrite(self.space, directions.statistics, decision.keep, self.optimizers, power=power)
-            self._grow(decision.grow)
-        self.neurons = list(range(self.space.size))
+            self._model.rewrite(directions.statistics, decision.keep, power)
+            self._model.grow(decision.grow, generator(self.seed, "growth", self.epoch))
+        self.neurons = list(range(self._model.space.size))
         if decision.stop:
             self.stop_epoch, self.stop_latent_dim = self.epoch, self.latent_dim
         return Step(self.latent_dim, decision, directions=directions)
-
-    def _grow(self, n: int) -> None:
-        if n > 0:
-            grow(self.space, n, self.optimizers, random=generator(self.seed, "growth", self.epoch))
 
     def _apply(self, decision: Decision, kl: list[float] | None) -> Step:
         stops = decision.stop and not self.found
@@ -294,28 +250,17 @@ class Compressor:
             return Step(self.latent_dim, decision)
         positions = self._selection(latent_dim=self.latent_dim, n=n, seed=self.seed, epoch=self.epoch, kl=kl)
         if decision.trial:
-            snapshot = Snapshot.take(self._modules, self.optimizers, self._model)
-            self._backup = TrialBackup(snapshot, list(self.neurons), kl)
-        self._shrink(positions)
+            self._backup = TrialBackup(self._model.snapshot(), list(self.neurons), kl)
+        self._model.shrink(positions)
         removed = tuple(self.neurons[position] for position in positions)
         self.neurons = [neuron for neuron in self.neurons if neuron not in removed]
         return Step(self.latent_dim, decision, tuple(positions), removed)
 
     def _undo(self, backup: TrialBackup) -> list[float] | None:
         """Undo the removal on trial; return the KL divergences from before it."""
-        backup.snapshot.restore(self._modules, self.optimizers, self._model)
-        self.space.set_size(self.latent_dim, len(backup.neurons))
+        self._model.restore(backup.snapshot, len(backup.neurons))
         self.neurons = list(backup.neurons)
         return backup.kl
-
-    @property
-    def _modules(self) -> list[nn.Module]:
-        return [slot.module for slot in self.space.slots]
-
-    def _shrink(self, positions: list[int]) -> None:
-        shrink(self.space, positions, self.optimizers)
-        if self.freeze and positions:
-            freeze(self.space.layers, self.optimizers)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as numbers, lists and dictionaries, and, during a trial, the tensors needed to undo it."""
@@ -336,10 +281,10 @@ class Compressor:
         their shapes fit only then.
         """
         kept = set(state["neurons"])
-        self._shrink([position for position, neuron in enumerate(self.neurons) if neuron not in kept])
-        self._grow(len(kept - set(self.neurons)))
+        self._model.shrink([position for position, neuron in enumerate(self.neurons) if neuron not in kept])
+        self._model.grow(len(kept - set(self.neurons)), generator(self.seed, "growth"))
         self.epoch, self.neurons = state["epoch"], list(state["neurons"])
-        self._resized()
+        self._model.notify()
         self.stop_epoch, self.stop_latent_dim = state["stop_epoch"], state["stop_latent_dim"]
         # Checkpoints of version 0.1.0 have no answer.
         answer = state.get("answer")
@@ -349,9 +294,3 @@ class Compressor:
         if state["before"] is not None:
             snapshot, neurons, kl = state["before"]
             self._backup = TrialBackup(Snapshot.from_state(snapshot), list(neurons), kl)
-
-
-def _to_list(kl: Sequence[float] | torch.Tensor | None) -> list[float] | None:
-    if isinstance(kl, torch.Tensor):
-        return [float(value) for value in kl.tolist()]
-    return None if kl is None else [float(value) for value in kl]

@@ -31,18 +31,20 @@ class Units:
         if self.values < 1:
             raise ArgumentError("values", f"must be 1 or more, not {self.values}")
 
-    def metrics_in_nats(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Return `metrics` with `recon_loss` in nats per sample."""
-        if "recon_loss" not in metrics:
-            return dict(metrics)
-        return {**metrics, "recon_loss": metrics["recon_loss"] * self.values}
+    def metrics_in_nats(self, metrics: Mapping[str, float], latent_dim: int) -> dict[str, float]:
+        """Return `metrics` with ``recon_loss`` in nats per sample, and the weight ``beta`` that goes with it."""
+        factors = {"recon_loss": self.values, "beta": self._beta_factor(latent_dim)}
+        return {name: value * factors.get(name, 1) for name, value in metrics.items()}
 
     def rule_in_nats(self, rule: AnyRule, latent_dim: int) -> AnyRule:
         """Return `rule` with its `beta` for losses in nats per sample, at the size `latent_dim`."""
-        factor = self.values / (latent_dim if self.mean_kl else 1)
+        factor = self._beta_factor(latent_dim)
         if factor == 1 or not hasattr(rule, "beta") or not is_dataclass(rule):
             return rule
         return replace(rule, beta=rule.beta * factor)
+
+    def _beta_factor(self, latent_dim: int) -> float:
+        return self.values / latent_dim if self.mean_kl else self.values
 
 
 # The usual case.

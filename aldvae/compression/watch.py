@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from aldvae.compression.information import Directions
 from aldvae.compression.slots import LatentSpace, Slot
 from aldvae.utils.errors import ArgumentError, unknown_message
 
@@ -35,6 +36,23 @@ class Posterior(NamedTuple):
     mu: Tensor | None = None
     log_var: Tensor | None = None
     power: float = 1.0
+
+    def override(self, kl: Sequence[float] | Tensor | None, mu: Tensor | None, log_var: Tensor | None) -> Posterior:
+        """Return what the caller gives, and this where nothing is given."""
+        values = kl.tolist() if isinstance(kl, Tensor) else kl
+        given = None if values is None else [float(value) for value in values]
+        if mu is not None or log_var is not None:
+            return Posterior(given, mu, log_var)
+        return self if given is None else self._replace(kl=given)
+
+    def directions(self, latent_dim: int, beta: float) -> Directions | None:
+        """Return the principal directions, None without samples; raises `ArgumentError` for those of another size."""
+        if self.mu is None or self.log_var is None:
+            return None
+        for name, value in (("mu", self.mu), ("log_var", self.log_var)):
+            if value.ndim != 2 or value.shape[1] != latent_dim:
+                raise ArgumentError(name, f"must be (N, {latent_dim}), not {tuple(value.shape)}")
+        return Directions.measure(self.mu, self.log_var, beta)
 
 
 class Watch:
