@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from aldvae.compression.compressor import Step
+from aldvae.compression.steps import Step
 from aldvae.config.execution import Execution
 from aldvae.config.run_config import RunConfig
 from aldvae.runs.directory import RunDirectory

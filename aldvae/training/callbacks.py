@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aldvae.compression.compressor import Step
+    from aldvae.compression.steps import Step
     from aldvae.config.run_config import RunConfig
 
 # A row of one of a run's tables, by column.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from aldvae.compression.compressor import Step
+from aldvae.compression.steps import Step
 from aldvae.config.execution import Execution
 from aldvae.config.run_config import RunConfig
 from aldvae.metrics.evaluation import Evaluation, Evaluator, require_finite

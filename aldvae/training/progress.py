@@ -13,7 +13,7 @@ from aldvae.metrics.table import METRICS
 from aldvae.training.callbacks import Callback, Row
 
 if TYPE_CHECKING:
-    from aldvae.compression.compressor import Step
+    from aldvae.compression.steps import Step
 
 # How many lines a run writes into a log.
 _LOG_LINES = 20

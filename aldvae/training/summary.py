@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from aldvae.compression.compressor import Compressor, Step
+from aldvae.compression.compressor import Compressor
+from aldvae.compression.steps import Step
 from aldvae.config.run_config import RunConfig
 from aldvae.runs.directory import RunDirectory
 from aldvae.runs.records import Answer, Cell, Summary, parse_cell

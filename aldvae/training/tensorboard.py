@@ -12,7 +12,7 @@ from aldvae.training.callbacks import Callback, Row
 from aldvae.utils.errors import ConfigError
 
 if TYPE_CHECKING:
-    from aldvae.compression.compressor import Step
+    from aldvae.compression.steps import Step
     from aldvae.config.run_config import RunConfig
 
 try:

@@ -7,7 +7,8 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
-from aldvae.compression.compressor import Compressor, Step
+from aldvae.compression.compressor import Compressor
+from aldvae.compression.steps import Step
 from aldvae.config.rules import arguments_as_options
 from aldvae.config.run_config import RunConfig
 from aldvae.config.sections import CompressionConfig

@@ -19,7 +19,7 @@ from aldvae.training.callbacks import Callback, Row
 from aldvae.utils.errors import AldvaeError, BusyError
 
 if TYPE_CHECKING:
-    from aldvae.compression.compressor import Step
+    from aldvae.compression.steps import Step
     from aldvae.config.execution import Execution
     from aldvae.config.run_config import RunConfig
     from aldvae.training.inputs import InputCache
