@@ -164,7 +164,7 @@ def test_the_default_protocol_depends_on_the_dataset(tmp_path: Path) -> None:
 
 
 def test_the_recommended_protocol_warms_up_and_downloads_nothing(tmp_path: Path) -> None:
-    config = resolve("adaptive", "mnist", protocol="recommended")
+    config = resolve("adaptive", "mnist", protocol="recommended", init_dim=25)
     assert (config.rule, config.training.warmup, config.metrics.fid_features) == ("consolidate", 0.2, "classifier")
     assert config.make_rule() == ConsolidatingRule(epochs=200, warmup=0.2)
     fixed = resolve("fixed", "mnist", protocol="recommended", init_dim=8)
@@ -174,7 +174,7 @@ def test_the_recommended_protocol_warms_up_and_downloads_nothing(tmp_path: Path)
     np.save(tmp_path / "v.npy", np.random.default_rng(0).random((60, 9)))
     vectors = resolve("adaptive", str(tmp_path / "v.npy"), protocol="recommended", clusters=2)
     assert (vectors.metrics.fid_features, vectors.model.scale) == ("pca", "optimal")
-    gaussian = resolve("adaptive", "mnist", protocol="recommended", likelihood="gaussian")
+    gaussian = resolve("adaptive", "mnist", protocol="recommended", init_dim=25, likelihood="gaussian")
     assert (config.model.scale, gaussian.model.scale) == ("learned", "optimal")
     assert [c.model.standardise for c in (config, gaussian, vectors)] == [False, True, False]
 
@@ -236,7 +236,7 @@ def parse_settings(command: str) -> dict[str, Any]:
         {"dataset": "digits", "rule": "robust"},
         {"dataset": "digits", "rule": "robust", "patience": 5, "beta": 0.5},
         {"dataset": "digits", "likelihood": "gaussian", "scale": "optimal"},
-        {"dataset": "mnist", "protocol": "recommended"},
+        {"dataset": "mnist", "protocol": "recommended", "init_dim": 25},
         {"dataset": "digits", "protocol": "recommended", "likelihood": "gaussian"},
         {"dataset": "digits", "protocol": "recommended", "likelihood": "gaussian", "standardise": False},
         {"dataset": "mnist", "protocol": "authors"},

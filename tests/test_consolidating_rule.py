@@ -295,7 +295,8 @@ class TwoHeads(nn.Module):
         squared = (x - self.out(self.decoder(z))).square()
         recon_loss = (0.5 * squared / squared.mean().detach()).sum(1)
         kl = 0.5 * (mu.square() + log_var.exp() - 1 - log_var).sum(1)
-        return (recon_loss + weight * kl).mean()
+        loss: Tensor = (recon_loss + weight * kl).mean()
+        return loss
 
 
 def manifold(dim: int, curved: bool) -> Tensor:

@@ -21,7 +21,7 @@ from matplotlib.image import imread
 from safetensors import safe_open
 
 import aldvae
-from aldvae.compression.compressor import Step
+from aldvae.compression.steps import Step
 from aldvae.compression.rules.base import Decision
 from aldvae.compression.rules.robust import RobustRule
 from aldvae.config.execution import Execution
