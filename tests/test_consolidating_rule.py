@@ -176,6 +176,7 @@ def test_a_curved_copy_carries_information_that_is_not_its_own() -> None:
     directions = Directions.measure(*posterior(2, 12, curved=True))
     assert sum(value >= 0.1 for value in directions.information) == 4
     assert directions.copies() == 2
+    assert sum(value > 0 for value in directions.own()[:4]) == 2
     assert all(u <= i for u, i in zip(directions.unique, directions.information, strict=True))
 
 

@@ -210,7 +210,7 @@ class Compressor:
         if consolidates(rule) and rule.is_due(self.epoch):
             directions = posterior.directions(self.latent_dim, beta)
         if directions is not None:
-            kl, metrics = list(directions.unique), {**metrics, "copies": directions.copies(beta)}
+            kl, metrics = list(directions.own(beta)), {**metrics, "copies": directions.copies(beta)}
         self._state, decision = rule.adapt(self._state, self.epoch, self.latent_dim, metrics, kl)
         if decision is None:
             return Step(self.latent_dim, directions=directions)

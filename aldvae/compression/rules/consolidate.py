@@ -37,7 +37,7 @@ _SPARES, _ROOMY = 8, 16
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The unique information of the directions at the end of `epoch` (nats, largest first), and the `copies` seen."""
+    """The information of their own of the directions at the end of `epoch` (nats, largest first), and the `copies`."""
 
     epoch: int
     values: tuple[float, ...]
@@ -237,8 +237,8 @@ class ConsolidatingRule(RegisteredRule[ConsolidatingState]):
     def _room(self, state: ConsolidatingState, outlook: Outlook, early: bool) -> int:
         """Return the size that leaves room for what the rest of the training may use."""
         n = state.n_informative
-        if state.settled and any(past.copies for past in state.window):
-            return max(self.min_dim, n)  # Spares that copy what others carry are of no use.
+        if state.settled and all(past.copies for past in state.window):
+            return max(self.min_dim, n)  # Spares become copies here, which cost quality.
         spares = _SPARES + n if early and not state.settled else max(2, ceil(n / 2))
         room = n + outlook.rising + spares
         return max(self.min_dim, room if state.settled else max(_ROOMY, room))
