@@ -90,6 +90,7 @@ def test_spares_that_are_copies_go_once_the_number_has_settled() -> None:
     without, _ = replay(ConsolidatingRule(), Course(5), 40, 100)
     assert min(len(d.keep or ()) for d in with_copies[:-1]) == 5
     assert min(len(d.keep or ()) for d in without[:-1]) == 8
+    assert min(len(d.keep or ()) for d in with_copies if d.epoch <= 60) == 16
 
 
 def test_a_spectrum_that_still_changes_is_not_settled_and_says_so() -> None:
