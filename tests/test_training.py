@@ -21,9 +21,9 @@ from matplotlib.image import imread
 from safetensors import safe_open
 
 import aldvae
-from aldvae.compression.compressor import Step
 from aldvae.compression.rules.base import Decision
 from aldvae.compression.rules.robust import RobustRule
+from aldvae.compression.steps import Step
 from aldvae.config.execution import Execution
 from aldvae.config.run_config import RunConfig
 from aldvae.data.dataset import to_float
