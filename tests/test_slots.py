@@ -56,7 +56,8 @@ def example(channels: int, spatial: int) -> Tensor:
 def output(layer: nn.Module, x: Tensor) -> Tensor:
     # Without a state, a cell's recurrent weights have no gradient.
     result = layer(x, torch.ones(len(x), 4)) if isinstance(layer, nn.GRUCell) else layer(x)
-    return result[0] if isinstance(result, tuple) else result
+    first: Tensor = result[0] if isinstance(result, tuple) else result
+    return first
 
 
 def trained(layer: nn.Module, x: Tensor, optimizer: torch.optim.Optimizer, steps: int = 2) -> None:
@@ -112,7 +113,7 @@ def test_a_head_writes_the_same_for_the_dimensions_that_stay(
     trained(head, x, optimizer)
     twins = {name: of_moments(head, optimizer, name) for name in moments_of(optimizer, head)}
 
-    def quantities(outputs: Tensor) -> Tensor:
+    def quantities(outputs: Tensor) -> Any:
         """Return (2 samples, quantities, dimensions, ...), as the user's own code splits them."""
         if layout == "interleaved":
             return outputs.unflatten(1, (-1, 2)).transpose(1, 2)
@@ -174,13 +175,13 @@ def test_what_lies_along_the_latent_vector_follows(kind: str, subset: tuple[int,
     keep = [j for j in range(size) if j not in removed]
     torch.manual_seed(size)
     norm, head, reader = NORMS[kind](size), nn.Linear(FEATURES, size), nn.Linear(size, 2)
-    owner = nn.Module()
+    owner: Any = nn.Module()
     owner.prior = nn.Parameter(torch.randn(1, size))
     owner.register_buffer("scales", torch.randn(3, size))
     modules = nn.ModuleList([norm, head, reader, owner])
     optimizer = torch.optim.Adam(modules.parameters(), lr=0.1)
 
-    def loss() -> Tensor:
+    def loss() -> Any:
         z: Tensor = norm(head(torch.randn(8, FEATURES)) + owner.prior)
         return reader(z * owner.scales.sum(0)).square().sum()
 
@@ -222,7 +223,7 @@ def test_growth_keeps_what_was_there(layout: Layout) -> None:
     head, reader, x = nn.Conv2d(3, 8, 1), nn.GRU(9, 5), torch.randn(2, 3, 1, 1)
     space = latent_space([aldvae.Head(head, layout)], [aldvae.Reader(reader, 2)], latent_dim=4)
 
-    def split(outputs: Tensor) -> Tensor:
+    def split(outputs: Tensor) -> Any:
         flat = outputs.flatten(1)
         return flat.unflatten(1, (-1, 2)).mT if layout == "interleaved" else flat.unflatten(1, (2, -1))
 
@@ -243,7 +244,7 @@ def test_the_size_is_read_off_only_where_it_is_beyond_doubt() -> None:
     joint = nn.Linear(3, 20)
     assert size() == size(start=5, inputs=15) == size(head=aldvae.Head(joint, "blocks")) == 10
     assert size(head=aldvae.Head(joint, "interleaved"), inputs=20, latent_dim=10) == 10
-    for message, arguments in {
+    cases: dict[str, dict[str, Any]] = {
         r"heads\[0\] has 20 outputs for a latent size of 10: give its layout": {"head": joint},
         "latent_dim must be given: .* the readers have 20 inputs": {"head": aldvae.Head(joint, "blocks"), "inputs": 20},
         "does not fit readers of 15 inputs; .* give latent_dim": {"inputs": 15},
@@ -254,7 +255,8 @@ def test_the_size_is_read_off_only_where_it_is_beyond_doubt() -> None:
         },
         r"heads\[0\] has 20 outputs .* give its layout": {"head": joint, "inputs": 20, "latent_dim": 10},
         "latent_dim does not fit: .* no multiple of 7": {"latent_dim": 7},
-    }.items():
+    }
+    for message, arguments in cases.items():
         with pytest.raises(ValueError, match=message) as caught:
             size(**arguments)
         assert len(str(caught.value).splitlines()) == 1
@@ -291,7 +293,8 @@ def test_layers_that_cannot_be_shrunk_are_refused_with_the_remedy() -> None:
 def test_tied_readers_stay_tied_and_other_ties_are_refused() -> None:
     head, first, second = nn.Linear(3, 6), nn.Linear(6, 6), nn.Linear(6, 6)
     second.weight = first.weight
-    optimizer = torch.optim.Adam([*head.parameters(), first.weight, first.bias, second.bias])
+    tied: list[Tensor] = [*head.parameters(), first.weight, first.bias, second.bias]
+    optimizer = torch.optim.Adam(tied)
     aldvae.remove_neurons([head], [first, second], [0], optimizer)
     assert first.weight is second.weight
     assert first.weight.shape == (6, 5)
@@ -306,7 +309,7 @@ def test_tied_readers_stay_tied_and_other_ties_are_refused() -> None:
 def test_lazy_layers_that_are_built_and_compiled_layers_work() -> None:
     head, lazy = nn.Linear(3, 6), nn.LazyLinear(2)
     lazy(torch.zeros(1, 6))
-    compiled = torch.compile(head, backend="eager")
+    compiled: Any = torch.compile(head, backend="eager")
     compiled(torch.randn(4, 3))
     aldvae.remove_neurons([compiled], [lazy], [5])
     assert lazy(compiled(torch.randn(4, 3))).shape == (4, 2)
@@ -315,8 +318,9 @@ def test_lazy_layers_that_are_built_and_compiled_layers_work() -> None:
 
 def test_several_optimisers_with_groups_follow() -> None:
     head, reader, x = nn.Linear(3, 6), nn.Linear(6, 2), torch.randn(9, 3)
-    optimizers = [
-        torch.optim.Adam([{"params": [head.weight]}, {"params": [head.bias], "lr": 0.5}]),
+    groups: list[dict[str, Any]] = [{"params": [head.weight]}, {"params": [head.bias], "lr": 0.5}]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.Adam(groups),
         torch.optim.SGD(reader.parameters(), lr=0.1, momentum=0.9),
     ]
 

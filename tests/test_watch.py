@@ -43,14 +43,16 @@ class Recorder(aldvae.Rule[aldvae.Decision]):
 
 def kl_of(mu: Tensor, std: Tensor) -> Tensor:
     """Return torch's own KL divergence to the standard normal."""
-    return torch.distributions.kl_divergence(torch.distributions.Normal(mu, std), torch.distributions.Normal(0.0, 1.0))
+    prior = torch.distributions.Normal(torch.zeros_like(mu), 1.0)
+    divergence: Tensor = torch.distributions.kl_divergence(torch.distributions.Normal(mu, std), prior)
+    return divergence
 
 
 @pytest.mark.parametrize("layout", [None, "blocks", "interleaved"])
 @pytest.mark.parametrize("scale", [*SCALES, "own"])
 def test_a_watched_validation_tells_the_kl_divergence_of_each_dimension(scale: str, layout: Layout | None) -> None:
     torch.manual_seed(0)
-    own = SCALES.get(scale, lambda output: output.sigmoid() + 0.1)
+    own: Any = SCALES.get(scale, lambda output: output.sigmoid() + 0.1)
     joint, mu, second = nn.Linear(3, 10), nn.Linear(3, 5), nn.Linear(3, 5)
     heads: list[Any] = [aldvae.Head(joint, layout)] if layout else [mu, second]
     rule = Recorder()
@@ -207,7 +209,7 @@ def test_consolidated_slots_are_the_same_function_of_the_means(reader: str, layo
     heads = [make(3, 2 * size)] if layout else [make(3, size), make(3, size)]
     x = torch.randn(40, 3, 2, 2) if maps else torch.randn(40, 3)
 
-    def posterior() -> tuple[Tensor, ...]:
+    def posterior() -> Any:
         outputs = [head(x) for head in heads]
         if layout == "interleaved":
             return outputs[0].unflatten(1, (-1, 2)).unbind(2)
@@ -264,7 +266,7 @@ def test_averaged_losses_decide_as_summed_ones(mean_kl: bool) -> None:
         head, reader = nn.Linear(3, start), nn.Linear(start, 3)
         optimizer = torch.optim.SGD([*head.parameters(), *reader.parameters()], lr=0.1)
         weight = beta / values * (start if mean_kl else 1) if averaged else beta
-        units = {"units": aldvae.Units(values=values, mean_kl=mean_kl)} if averaged else {}
+        units: dict[str, Any] = {"units": aldvae.Units(values=values, mean_kl=mean_kl)} if averaged else {}
         compressor = aldvae.Compressor(
             heads=[head], readers=[reader], optimizer=optimizer, rule=aldvae.RobustRule(beta=weight), **units
         )
@@ -280,7 +282,7 @@ def test_averaged_losses_decide_as_summed_ones(mean_kl: bool) -> None:
 
 
 def test_a_rules_beta_follows_the_size_if_the_divergence_is_averaged() -> None:
-    def compressor_of(**options: Any) -> aldvae.Compressor:
+    def compressor_of(**options: Any) -> Any:
         layers: dict[str, Any] = {"heads": [nn.Linear(3, 20), nn.Linear(3, 20)], "readers": [nn.Linear(20, 3)]}
         return aldvae.Compressor(**layers, optimizer=None, **options)
 
@@ -319,7 +321,8 @@ class Owner(nn.Module):
 @pytest.mark.parametrize("through", ["sizes", "model"])
 def test_an_undo_restores_buffers_and_all_sizes_follow(through: str) -> None:
     torch.manual_seed(0)
-    model, sizes, settings = Owner(), [], type("Settings", (), {"latent_dim": 10})()
+    sizes: list[int] = []
+    model, settings = Owner(), type("Settings", (), {"latent_dim": 10})()
     optimizer = torch.optim.Adam(model.parameters())
     owner: Any = {"sizes": [(model, "latent_dim"), (settings, "latent_dim")]}
     compressor = aldvae.Compressor(
@@ -358,7 +361,7 @@ def test_an_undo_restores_buffers_and_all_sizes_follow(through: str) -> None:
 
 def test_sizes_that_are_not_the_latent_size_are_refused() -> None:
     layers: dict[str, Any] = {"heads": [nn.Linear(3, 5)], "readers": [nn.Linear(5, 3)], "optimizer": None}
-    owner = nn.Module()
+    owner: Any = nn.Module()
     owner.width = 10
     for name, value in (("width", "10"), ("latent_dim", "None")):
         with pytest.raises(ArgumentError, match=f"sizes name Module.{name}, which is {value}, not the latent size 5"):
