@@ -182,7 +182,7 @@ def test_what_lies_along_the_latent_vector_follows(kind: str, subset: tuple[int,
     optimizer = torch.optim.Adam(modules.parameters(), lr=0.1)
 
     def loss() -> Any:
-        z: Tensor = norm(head(torch.randn(8, FEATURES)) + owner.prior)
+        z: Tensor = norm(head(torch.randn(99, FEATURES)) + owner.prior)
         return reader(z * owner.scales.sum(0)).square().sum()
 
     loss().backward()
