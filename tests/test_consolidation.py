@@ -27,9 +27,8 @@ def turn(
     model: Toy, statistics: LatentStatistics, keep: int | None = None, optimizer: torch.optim.Optimizer | None = None
 ) -> None:
     readers = model.readers
-    consolidate(
-        mu=model.mu, log_var=model.log_var, readers=readers, statistics=statistics, keep=keep, optimizer=optimizer
-    )
+    mu, log_var = model.heads
+    consolidate(mu=mu, log_var=log_var, readers=readers, statistics=statistics, keep=keep, optimizer=optimizer)
 
 
 @given(st.integers(2, 12), st.integers(1, 3), st.integers(0, 1000))

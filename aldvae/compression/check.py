@@ -222,7 +222,9 @@ def _sources(value: Tensor, head: Slot, outputs: list[Tensor]) -> set[int]:
     """Return the outputs of `head` on which `value` depends."""
     if not value.requires_grad:
         return set()
-    gradients = torch.autograd.grad(value.sum(), outputs, retain_graph=True, allow_unused=True)
+    # Not the sum alone: that of a batch-normalised dimension does not depend on anything.
+    total = (value * torch.rand_like(value)).sum()
+    gradients = torch.autograd.grad(total, outputs, retain_graph=True, allow_unused=True)
     found: set[int] = set()
     for gradient in gradients:
         if gradient is not None:

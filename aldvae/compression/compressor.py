@@ -22,7 +22,7 @@ from aldvae.compression.selection import selection
 from aldvae.compression.slots import Along, Head, Reader
 from aldvae.compression.snapshot import Snapshot
 from aldvae.compression.steps import Step, TrialBackup
-from aldvae.compression.support import Sizes, check_distributed, check_rule, check_scale, check_sizes, consolidates
+from aldvae.compression.support import check_rule, check_scale, consolidates
 from aldvae.compression.units import SUMMED, Units
 from aldvae.compression.watch import Posterior, Scale, Watch
 from aldvae.utils.seeding import generator
@@ -48,8 +48,7 @@ class Compressor:
             pairs ``(module, "name")``, or triples with the dimension of the tensor if its shape leaves that open.
         latent_dim: n_z. It must be given unless heads and readers agree on it, as where a reader has other inputs too.
         sizes: attributes that hold the latent size and follow it, as pairs ``(object, "latent_dim")``.
-        on_resize: called with the new latent size whenever the layers have new parameters, for anything else that must
-            follow.
+        on_resize: called with the latent size whenever the layers have new parameters, for all else that must follow.
         model: the whole VAE. Undoing a removal then restores its buffers too (running means of batch norms). Without
             it, those of the layers and of modules in `sizes` are restored.
         units: how the losses are averaged, if they are not summed over the values of a sample and over dimensions.
@@ -66,6 +65,7 @@ class Compressor:
         epochs: the number of epochs, if known. Nothing is removed at the last one, since no training would follow.
 
     Attributes:
+        heads, readers: the layers themselves.
         neurons: the positions in the initial model of the neurons that are left, in ascending order; after the first
             consolidation 0 to n_z - 1, since the dimensions are others then, those with most information first.
         epoch: the number of calls of `step` so far.
@@ -86,7 +86,7 @@ class Compressor:
         optimizer: Optimizer | Sequence[Optimizer] | None,
         along: Sequence[Along] = (),
         latent_dim: int | None = None,
-        sizes: Sizes = (),
+        sizes: Sequence[tuple[object, str]] = (),
         on_resize: Callable[[int], object] | None = None,
         model: nn.Module | None = None,
         units: Units = SUMMED,
@@ -98,26 +98,21 @@ class Compressor:
         epochs: int | None = None,
     ) -> None:
         """See the class."""
-        space, optimizers = latent_space(heads, readers, along, latent_dim), optimizer_list(optimizer)
-        check_sizes(sizes, space.size)
-        check_distributed(on_resize)
-        parts = [model] if model is not None else [owner for owner, _ in sizes if isinstance(owner, nn.Module)]
-        self._model = Resizable(space, optimizers, tuple(sizes), on_resize, parts, freeze)
+        space = latent_space(heads, readers, along, latent_dim)
+        self._model = Resizable(space, optimizer_list(optimizer), tuple(sizes), on_resize, model, freeze)
+        self.heads, self.readers = ([slot.module for slot in slots] for slots in (space.heads, space.readers))
         self.neurons, self.units = list(range(space.size)), units
-        self._rule: AnyRule = rule if rule is not None else PaperRule()
-        if epochs is not None:
-            self._rule = self._rule.with_epochs(epochs)
+        rule = rule if rule is not None else PaperRule()
+        self._rule: AnyRule = rule if epochs is None else rule.with_epochs(epochs)
         self.select = select if select is not None else self.rule.default_select
         self._selection = selection(self.select)
         check_rule(self.rule, self.select, self._model, stop=stop)
-        self.seed, self.stop, self.epochs = seed, stop, epochs
-        self.epoch = 0
+        self.seed, self.stop, self.epochs, self.epoch = seed, stop, epochs, 0
         self.stop_epoch: int | None = None
         self.stop_latent_dim: int | None = None
         self.answer: Decision | None = None
-        self._state = self.rule.init()
+        self._state, self._posterior = self.rule.init(), Posterior()
         self._backup: TrialBackup | None = None
-        self._posterior = Posterior()
 
     @property
     def rule(self) -> AnyRule:

@@ -13,22 +13,37 @@ from aldvae.compression.consolidation import LatentStatistics, rewrite
 from aldvae.compression.slots import LatentSpace
 from aldvae.compression.snapshot import Snapshot
 from aldvae.compression.surgery import freeze, grow, shrink
+from aldvae.utils.errors import ArgumentError
 
 
 @dataclass(frozen=True)
 class Resizable:
     """A model whose latent size can change.
 
-    `sizes` are attributes that hold the latent size, `on_resize` is called with it, and `model` are modules whose
-    buffers a snapshot holds. With `freezes`, heads and readers no longer train after a removal.
+    `sizes` are attributes that hold the latent size, `on_resize` is called with it, and `model` is the module whose
+    buffers a snapshot holds, by default the modules in `sizes`. With `freezes`, heads and readers no longer train after
+    a removal. Raises `ArgumentError` for an attribute that is not the latent size, and in a group of processes if there
+    is no `on_resize`.
     """
 
     space: LatentSpace
     optimizers: Sequence[Optimizer]
     sizes: Sequence[tuple[object, str]] = ()
     on_resize: Callable[[int], object] | None = None
-    model: Sequence[nn.Module] = ()
+    model: nn.Module | None = None
     freezes: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what follows the size."""
+        _check_sizes(self.sizes, self.space.size)
+        _check_distributed(self.on_resize)
+
+    @property
+    def owners(self) -> list[nn.Module]:
+        """The modules whose buffers a snapshot holds, beside those of the slots."""
+        if self.model is not None:
+            return [self.model]
+        return [owner for owner, _ in self.sizes if isinstance(owner, nn.Module)]
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -52,12 +67,12 @@ class Resizable:
 
     def snapshot(self) -> Snapshot:
         """Copy the present parameters, buffers and optimisers' states."""
-        return Snapshot.take(self.modules, self.optimizers, self.model)
+        return Snapshot.take(self.modules, self.optimizers, self.owners)
 
     def restore(self, snapshot: Snapshot, size: int) -> None:
         """Restore a snapshot that was taken at the latent size `size`."""
         before = self.space.size
-        snapshot.restore(self.modules, self.optimizers, self.model)
+        snapshot.restore(self.modules, self.optimizers, self.owners)
         self.space.set_size(before, size)
 
     def notify(self) -> None:
@@ -66,3 +81,23 @@ class Resizable:
             setattr(owner, name, self.space.size)
         if self.on_resize is not None:
             self.on_resize(self.space.size)
+
+
+def _check_sizes(sizes: Sequence[tuple[object, str]], latent_dim: int) -> None:
+    """Raise `ArgumentError` for an attribute that is not the latent size."""
+    for owner, name in sizes:
+        value = getattr(owner, name, None)
+        if value != latent_dim:
+            problem = f"name {type(owner).__name__}.{name}, which is {value}, not the latent size {latent_dim}"
+            raise ArgumentError("sizes", f"{problem}; use on_resize for other attributes")
+
+
+def _check_distributed(on_resize: Callable[[int], object] | None) -> None:
+    """Raise `ArgumentError` in a group of processes if nothing wraps the model anew after a removal.
+
+    The wrapper would go on synchronising the gradients of the old parameters, and not those of the new ones.
+    """
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if distributed and torch.distributed.get_world_size() > 1 and on_resize is None:
+        problem = "must be given with several processes: wrap the model in DistributedDataParallel again"
+        raise ArgumentError("on_resize", f"{problem}, since the layers get new parameters")

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
-
-import torch
-
 from aldvae.compression.consolidation import check_rewritable
 from aldvae.compression.resizing import Resizable
 from aldvae.compression.rules.base import AnyRule
 from aldvae.compression.watch import Scale
 from aldvae.utils.errors import ArgumentError
-
-# Attributes that hold the latent size: objects, and the attribute's name.
-Sizes: TypeAlias = Sequence[tuple[object, str]]
 
 
 def check_rule(rule: AnyRule, select: str, model: Resizable, *, stop: bool) -> None:
@@ -44,23 +36,3 @@ def check_scale(rule: AnyRule, scale: Scale) -> None:
     if consolidates(rule) and scale not in ("log_var", "log_std"):
         problem = f"must be log_var or log_std with {type(rule).__name__}, which rewrites it; use RobustRule"
         raise ArgumentError("scale", problem)
-
-
-def check_sizes(sizes: Sizes, latent_dim: int) -> None:
-    """Raise `ArgumentError` for an attribute that is not the latent size."""
-    for owner, name in sizes:
-        value = getattr(owner, name, None)
-        if value != latent_dim:
-            problem = f"name {type(owner).__name__}.{name}, which is {value}, not the latent size {latent_dim}"
-            raise ArgumentError("sizes", f"{problem}; use on_resize for other attributes")
-
-
-def check_distributed(on_resize: Callable[[int], object] | None) -> None:
-    """Raise `ArgumentError` in a group of processes if nothing wraps the model anew after a removal.
-
-    The wrapper would go on synchronising the gradients of the old parameters, and not those of the new ones.
-    """
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if distributed and torch.distributed.get_world_size() > 1 and on_resize is None:
-        problem = "must be given with several processes: wrap the model in DistributedDataParallel again"
-        raise ArgumentError("on_resize", f"{problem}, since the layers get new parameters")

@@ -74,7 +74,7 @@ class Rule(Protocol[State]):
     """Whether it judges the principal directions of the latent space instead of its dimensions.
 
     `adapt` then gets in `kl` the information that each direction carries alone (nats, `Directions.own`), and in
-    `metrics` the number of ``copies``. Two heads with n_z outputs each are needed, means first.
+    `metrics` the number of ``copies``. Two heads are needed, means first, or one with a layout.
     """
 
     @abstractmethod
