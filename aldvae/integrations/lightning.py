@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aldvae.compression.compressor import Compressor, Step
 from aldvae.compression.rules.base import AnyRule
@@ -96,37 +96,30 @@ class LatentSize(Callback):
         return latent_size(*self._layers)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the layers; give them the size of the checkpoint, if the trainer is about to load one."""
+        """Find the layers, and prepare them for a checkpoint of another size."""
         heads = find_modules("heads", pl_module, self.heads)
         readers = find_modules("readers", pl_module, self.readers)
         self._layers = linear_layers(heads), linear_layers(readers)
         self._attributes = SizeAttributes(pl_module, self.sizes, self.latent_dim)
         self._recorder = PosteriorRecorder(heads, self.max_samples)
-        saved = self._load(trainer)
-        if saved:
-            self._resize(len(saved["compressor"]["neurons"]))
+        # Lightning loads a checkpoint's weights before it tells the callbacks, and they must fit by then.
+        self._loading = pl_module.register_load_state_dict_pre_hook(self._resize)
         if stage == "fit":
             _check_trainer(trainer)
-            # A second `fit` of the same trainer goes on.
-            goes_on = not trainer.ckpt_path and trainer.current_epoch > 0 and self.compressor is not None
-            self._saved = self.state_dict() if goes_on else saved
+            self._saved = {}
             self._hold_early_stopping(trainer)
 
-    def _load(self, trainer: Trainer) -> dict[str, Any]:
-        """Return this callback's state in the checkpoint to be loaded, empty if there is none.
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
+        """Leave the module as it was found, but for its size."""
+        self._loading.remove()
 
-        Lightning loads the weights before it hands the states to the callbacks, and they must fit by then.
-        """
-        if not trainer.ckpt_path:
-            return {}
-        checkpoint = trainer.strategy.load_checkpoint(trainer.ckpt_path, weights_only=False)
-        saved: dict[str, Any] = checkpoint.get("callbacks", {}).get(self.state_key, {})
-        return saved
-
-    def _resize(self, size: int) -> None:
-        """Give the layers another size, whatever their weights: those of a checkpoint follow."""
+    def _resize(self, _module: nn.Module, weights: Mapping[str, Tensor], prefix: str, *_: object) -> None:
+        """Give the layers the size of the `weights` that are about to be loaded."""
         heads, readers = self._layers
-        now = latent_size(heads, readers)
+        name, now = f"{prefix}{self.heads[0]}.weight", self.latent_dim
+        if name not in weights:
+            return
+        size = len(weights[name]) * now // heads[0].out_features
         if size < now:
             remove_neurons(heads, readers, range(size, now))
         elif size > now:
@@ -149,6 +142,8 @@ class LatentSize(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Make the compressor: the optimisers exist now, and have not loaded their state yet."""
         heads, readers = self._layers
+        # A second `fit` of the same trainer goes on.
+        saved = self._saved or (self.state_dict() if trainer.current_epoch > 0 else {})
         self.compressor = Compressor(
             heads=heads,
             readers=readers,
@@ -158,11 +153,11 @@ class LatentSize(Callback):
             seed=self.seed,
         )
         self._measured = None
-        if self._saved:
+        if saved:
             # The layers have their size already.
-            self.compressor.neurons = list(self._saved["compressor"]["neurons"])
-            self.compressor.load_state_dict(self._saved["compressor"])
-            self._measured = self._saved["measured"]
+            self.compressor.neurons = list(saved["compressor"]["neurons"])
+            self.compressor.load_state_dict(saved["compressor"])
+            self._measured = saved["measured"]
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Record from now on what the heads write."""
@@ -244,10 +239,14 @@ class LatentSize(Callback):
             pl_module.log("n_informative", float(answer.n_informative))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the compressor's state and what the last validation showed; `setup` reads it from the checkpoint."""
+        """Return the compressor's state and what the last validation showed."""
         if self.compressor is None:
             return {}
         return {"compressor": self.compressor.state_dict(), "measured": self._measured}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the state of a checkpoint until there are optimisers."""
+        self._saved = state_dict
 
 
 def _check_trainer(trainer: Trainer) -> None:
