@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from aldvae.compression.rules.consolidate import ConsolidatingRule
     from aldvae.compression.rules.robust import RobustRule
     from aldvae.compression.rules.slopes import AuthorsRule, PaperRule
+    from aldvae.compression.slots import Head, Reader
     from aldvae.compression.surgery import remove_neurons
+    from aldvae.compression.units import Units
     from aldvae.models.serialization import load
     from aldvae.utils.errors import AldvaeError, ArgumentError, ConfigError
 
@@ -32,11 +34,14 @@ __all__ = [
     "ConsolidatingRule",
     "Decision",
     "Directions",
+    "Head",
     "LatentStatistics",
     "PaperRule",
+    "Reader",
     "RobustRule",
     "Rule",
     "Step",
+    "Units",
     "consolidate",
     "load",
     "remove_neurons",
@@ -51,11 +56,14 @@ _HOME = {
     "ConsolidatingRule": "aldvae.compression.rules.consolidate",
     "Decision": "aldvae.compression.rules.base",
     "Directions": "aldvae.compression.information",
+    "Head": "aldvae.compression.slots",
     "LatentStatistics": "aldvae.compression.consolidation",
     "PaperRule": "aldvae.compression.rules.slopes",
+    "Reader": "aldvae.compression.slots",
     "RobustRule": "aldvae.compression.rules.robust",
     "Rule": "aldvae.compression.rules.base",
     "Step": "aldvae.compression.compressor",
+    "Units": "aldvae.compression.units",
     "consolidate": "aldvae.compression.consolidation",
     "load": "aldvae.models.serialization",
     "remove_neurons": "aldvae.compression.surgery",

@@ -23,9 +23,12 @@ def latents(model: Toy, samples: int = 60) -> tuple[Tensor, Tensor, Tensor]:
     return x, mu, log_var
 
 
-def turn(model: Toy, statistics: LatentStatistics, keep: int | None = None, **more: torch.optim.Optimizer) -> None:
+def turn(
+    model: Toy, statistics: LatentStatistics, keep: int | None = None, optimizer: torch.optim.Optimizer | None = None
+) -> None:
     readers = model.readers
-    consolidate(mu=model.mu, log_var=model.log_var, readers=readers, statistics=statistics, keep=keep, **more)
+    heads = {"mu": model.mu, "log_var": model.log_var}
+    consolidate(**heads, readers=readers, statistics=statistics, keep=keep, optimizer=optimizer)
 
 
 @given(st.integers(2, 12), st.integers(1, 3), st.integers(0, 1000))
@@ -126,10 +129,10 @@ def test_what_does_not_fit_is_refused_and_nothing_changes() -> None:
         turn(Toy(4), statistics)
     with pytest.raises(ValueError, match="need a bias"):
         turn(Toy(6, bias=False), statistics)
-    with pytest.raises(ValueError, match="6 outputs each"):
+    with pytest.raises(ValueError, match="give its layout"):
         consolidate(mu=nn.Linear(3, 12), log_var=model.log_var, readers=[model.reader], statistics=statistics)
-    with pytest.raises(TypeError, match=r"must be nn.Linear"):
-        consolidate(mu=nn.Conv1d(3, 6, 1), log_var=model.log_var, readers=[model.reader], statistics=statistics)
+    with pytest.raises(TypeError, match=r"must be nn.Linear, a convolution"):
+        consolidate(mu=nn.Embedding(3, 6), log_var=model.log_var, readers=[model.reader], statistics=statistics)
     rprop = torch.optim.Rprop(model.parameters())
     train(model, rprop, latents(model)[0])
     with pytest.raises(ValueError, match=r"Rprop keeps .*, which cannot follow a change of basis"):

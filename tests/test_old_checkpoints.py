@@ -49,7 +49,7 @@ def test_reads_a_state_whose_fields_have_their_old_names() -> None:
 def test_a_compressor_resumes_from_a_checkpoint_with_the_old_names() -> None:
     def compressor_of(model: OwnVAE) -> aldvae.Compressor:
         optimizer = torch.optim.Adam(model.parameters())
-        layers: dict[str, Any] = {"heads": [model.heads], "readers": [model.decoder[0]]}
+        layers: dict[str, Any] = {"heads": [aldvae.Head(model.heads, "blocks")], "readers": [model.decoder[0]]}
         return aldvae.Compressor(**layers, optimizer=optimizer, rule=RobustRule())
 
     model = OwnVAE(6, 8)

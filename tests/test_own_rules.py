@@ -112,7 +112,10 @@ class Training:
         self.model = model
         self.optimizer = torch.optim.Adam(model.parameters(), lr=0.01, amsgrad=True)
         self.compressor = aldvae.Compressor(
-            heads=[model.heads], readers=[model.decoder, model.classifier], optimizer=self.optimizer, rule=rule
+            heads=[aldvae.Head(model.heads, layout="blocks")],
+            readers=[model.decoder, model.classifier],
+            optimizer=self.optimizer,
+            rule=rule,
         )
 
     def train(self) -> None:
@@ -200,7 +203,10 @@ class CarefulRule(InheritingRule):
 def test_an_argument_that_a_rule_does_not_support_is_refused(name: str, value: Any, message: str) -> None:
     model = Small()
     arguments: dict[str, Any] = {"optimizer": torch.optim.Adam(model.parameters()), name: value}
-    layers: dict[str, Any] = {"heads": [model.heads], "readers": [model.decoder, model.classifier]}
+    layers: dict[str, Any] = {
+        "heads": [aldvae.Head(model.heads, "blocks")],
+        "readers": [model.decoder, model.classifier],
+    }
     with pytest.raises(ValueError, match=f"^{message}"):
         aldvae.Compressor(**layers, **arguments, rule=CarefulRule())
     if name in ("stop", "select"):
@@ -234,7 +240,10 @@ def test_a_rule_receives_the_number_of_epochs() -> None:
     model = Small()
 
     def epochs_of(epochs: int | None) -> int | None:
-        layers: dict[str, Any] = {"heads": [model.heads], "readers": [model.decoder, model.classifier]}
+        layers: dict[str, Any] = {
+            "heads": [aldvae.Head(model.heads, "blocks")],
+            "readers": [model.decoder, model.classifier],
+        }
         optimizer = torch.optim.Adam(model.parameters())
         rule = aldvae.Compressor(**layers, optimizer=optimizer, rule=PlanningRule(), epochs=epochs).rule
         assert isinstance(rule, PlanningRule)

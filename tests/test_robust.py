@@ -262,7 +262,10 @@ def test_finds_the_dimension_of_a_manifold_in_a_users_loop(dim: int, curved: boo
     model = OwnVAE(32, 32)
     optimizer = torch.optim.Adam(model.parameters(), amsgrad=True, fused=True)
     compressor = aldvae.Compressor(
-        heads=[model.heads], readers=[model.decoder[0]], optimizer=optimizer, rule=RobustRule()
+        heads=[aldvae.Head(model.heads, "blocks")],
+        readers=[model.decoder[0]],
+        optimizer=optimizer,
+        rule=RobustRule(),
     )
     for _ in range(120):
         for index in torch.randperm(9000).split(64):

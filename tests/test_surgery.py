@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from aldvae.compression.slots import Head
 from aldvae.compression.surgery import remove_neurons
 
 HIDDEN = 7
@@ -167,7 +168,7 @@ def test_one_head_for_means_and_log_variances() -> None:
     torch.manual_seed(0)
     head, reader, features = nn.Linear(HIDDEN, 10), nn.Linear(5, 4), torch.randn(3, HIDDEN)
     mu, log_var = head(features).chunk(2, dim=1)
-    remove_neurons([head], [reader], [0, 3])
+    remove_neurons([Head(head, layout="blocks")], [reader], [0, 3])
     keep = [1, 2, 4]
     torch.testing.assert_close(head(features).chunk(2, dim=1), (mu[:, keep], log_var[:, keep]))
     assert (head.out_features, reader.in_features) == (6, 3)
@@ -206,8 +207,8 @@ def test_nothing_is_changed_by_a_refused_removal() -> None:
 
 
 def test_layers_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"nn\.Linear, not Conv2d"):
-        remove_neurons([nn.Conv2d(3, 4, 1)], [nn.Linear(4, 2)], [0])
+    with pytest.raises(TypeError, match=r"nn\.Linear, a convolution .*, not Embedding"):
+        remove_neurons([nn.Embedding(3, 4)], [nn.Linear(4, 2)], [0])
     with pytest.raises(ValueError, match="different sizes"):
         remove_neurons([nn.Linear(2, 4)], [nn.Linear(4, 2), nn.Linear(3, 2)], [0])
     with pytest.raises(ValueError, match="does not fit"):

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
-from aldvae.compression.consolidation import consolidate
+from aldvae.compression.consolidation import rewrite
 from aldvae.compression.information import Directions
+from aldvae.compression.layers import latent_space
+from aldvae.compression.optimizers import optimizer_list
 from aldvae.compression.rules.base import AnyRule, Decision
 from aldvae.compression.rules.slopes import PaperRule
 from aldvae.compression.selection import selection
+from aldvae.compression.slots import Along, Head, Reader
 from aldvae.compression.snapshot import Snapshot
-from aldvae.compression.surgery import add_neurons, freeze, latent_size, linear_layers, remove_neurons
+from aldvae.compression.support import Sizes, check_distributed, check_rule, check_sizes
+from aldvae.compression.surgery import freeze, grow, shrink
+from aldvae.compression.units import SUMMED, Units
+from aldvae.compression.watch import Posterior, Scale, Watch
 from aldvae.utils.errors import ArgumentError
 from aldvae.utils.seeding import generator
 
@@ -56,11 +64,20 @@ class Compressor:
             compressor.step(recon_loss=..., silhouette=..., fid_recon=..., fid_gen=...)
 
     Args:
-        heads: the linear layers that write the latent vector: n_z outputs each, or a multiple of n_z if one layer
-            writes means and log-variances, to be split with `chunk`. They are shrunk in place.
-        readers: the linear layers that read it, n_z inputs each. They are shrunk in place.
-        optimizer: keeps its state for the weights that are kept; None if the layers are not trained by one. A rule
-            that may undo a removal needs it.
+        heads: the layers that write the latent vector, n_z outputs each, or `Head` with a layout for one that writes
+            means and log-variances. Means come first. They are shrunk in place, as all that follows.
+        readers: the layers that read it, n_z inputs each, or `Reader` for one with other inputs before z.
+        optimizer: one or several, which keep their state for the weights that are kept; None if the layers are not
+            trained by one. A rule that may undo a removal needs it.
+        along: what has one entry for each dimension: norm layers on z, and parameters and buffers (learned priors), as
+            pairs ``(module, "name")``, or triples with the dimension of the tensor if its shape leaves that open.
+        latent_dim: n_z. It must be given unless heads and readers agree on it, as where a reader has other inputs too.
+        sizes: attributes that hold the latent size and follow it, as pairs ``(object, "latent_dim")``.
+        on_resize: called with the new latent size whenever the layers have new parameters, for anything else that must
+            follow.
+        model: the whole VAE. Undoing a removal then restores its buffers too (running means of batch norms). Without
+            it, those of the layers and of modules in `sizes` are restored.
+        units: how the losses are averaged, if they are not summed over the values of a sample and over dimensions.
         rule: decides when to remove and when to stop. The default is the paper's, which uses the four metrics above.
             `ConsolidatingRule`, the recommended one, needs `mu` and `log_var` alone, and `epochs`; `RobustRule` needs
             `recon_loss` and `kl`. `Rule` says how to write your own.
@@ -89,9 +106,15 @@ class Compressor:
     def __init__(
         self,
         *,
-        heads: Sequence[nn.Module],
-        readers: Sequence[nn.Module],
-        optimizer: torch.optim.Optimizer | None,
+        heads: Sequence[nn.Module | Head],
+        readers: Sequence[nn.Module | Reader],
+        optimizer: Optimizer | Sequence[Optimizer] | None,
+        along: Sequence[Along] = (),
+        latent_dim: int | None = None,
+        sizes: Sizes = (),
+        on_resize: Callable[[int], object] | None = None,
+        model: nn.Module | None = None,
+        units: Units = SUMMED,
         rule: AnyRule | None = None,
         select: str | None = None,
         seed: int = 0,
@@ -100,25 +123,30 @@ class Compressor:
         epochs: int | None = None,
     ) -> None:
         """See the class."""
-        self.heads, self.readers, self.optimizer = linear_layers(heads), linear_layers(readers), optimizer
-        self.rule: AnyRule = rule if rule is not None else PaperRule()
+        self.space, self.optimizers = latent_space(heads, readers, along, latent_dim), optimizer_list(optimizer)
+        self.neurons = list(range(self.space.size))
+        self.sizes, self.on_resize, self.units = check_sizes(sizes, self.latent_dim), on_resize, units
+        check_distributed(on_resize)
+        self._model = [model] if model is not None else [owner for owner, _ in sizes if isinstance(owner, nn.Module)]
+        self._rule: AnyRule = rule if rule is not None else PaperRule()
         if epochs is not None:
-            self.rule = self.rule.with_epochs(epochs)
+            self._rule = self._rule.with_epochs(epochs)
         self.select = select if select is not None else self.rule.default_select
         self._selection = selection(self.select)
-        _check_support(self.rule, self.select, optimizer, stop=stop, freeze=freeze)
-        # A rule that does not inherit from `Rule` may have been written before there was consolidation.
-        self._consolidates = getattr(self.rule, "consolidates", False)
-        if self._consolidates:
-            _check_heads(self.rule, self.heads, self.readers)
+        check_rule(self.rule, self.select, self.space, has_optimizer=bool(self.optimizers), stop=stop, freeze=freeze)
         self.seed, self.stop, self.freeze, self.epochs = seed, stop, freeze, epochs
         self.epoch = 0
-        self.neurons = list(range(latent_size(self.heads, self.readers)))
         self.stop_epoch: int | None = None
         self.stop_latent_dim: int | None = None
         self.answer: Decision | None = None
         self._state = self.rule.init()
         self._backup: TrialBackup | None = None
+        self._posterior: Posterior | None = None
+
+    @property
+    def rule(self) -> AnyRule:
+        """The rule, its `beta` in nats per sample at the present size."""
+        return self.units.rule_in_nats(self._rule, self.latent_dim)
 
     @property
     def latent_dim(self) -> int:
@@ -136,6 +164,36 @@ class Compressor:
         stopped = self.found and self.stop
         return self._consolidates and not stopped and self.rule.is_due(self.epoch + 1)
 
+    @property
+    def _consolidates(self) -> bool:
+        # A rule that does not inherit from `Rule` may have been written before there was consolidation.
+        return getattr(self._rule, "consolidates", False)
+
+    @contextmanager
+    def watch(self, scale: Scale = "log_var") -> Iterator[None]:
+        """Take the posterior of validation samples from the heads, so that the next `step` needs no `kl`, `mu`, ...
+
+        ::
+
+            with compressor.watch(scale="log_var"):
+                recon_loss = validate(vae)
+            compressor.step(recon_loss=recon_loss, beta=beta)
+
+        `scale` says what the second head writes: ``"log_var"``, ``"log_std"``, ``"softplus"`` (of which is the standard
+        deviation) or a function from the head's output to the standard deviation. Every forward pass of the heads
+        within counts, whatever the mode of the model.
+
+        Raises `ArgumentError` for heads that do not write means and scales, for a `scale` that the rule cannot rewrite,
+        and, on leaving, if the heads were not called.
+        """
+        if self._consolidates and scale not in ("log_var", "log_std"):
+            problem = f"must be log_var or log_std with {type(self._rule).__name__}, which rewrites it; use RobustRule"
+            raise ArgumentError("scale", problem)
+        watch = Watch(self.space, scale, keep_samples=self.needs_posterior)
+        with watch.hooks():
+            yield
+        self._posterior = watch.posterior()
+
     def step(
         self,
         *,
@@ -147,35 +205,53 @@ class Compressor:
         """Take in the metrics at the end of an epoch; shrink the layers if the rule says so.
 
         `metrics` are means over validation samples, `kl` the KL divergence of each dimension (n_z,) in nats;
-        `recon_loss` in nats per sample: summed, not averaged, over the values of a sample. Leave all of them out for an
-        epoch that was not measured. A rule that consolidates needs instead the posterior's means `mu` and
-        log-variances `log_var`, each (N, n_z), of some 1,000 validation samples or more, and, during a warm-up, the
-        present weight of the KL divergence as `beta`.
+        `recon_loss` in nats per sample: summed, not averaged, over the values of a sample, or as `units` says. Leave
+        all of them out for an epoch that was not measured. A rule that consolidates needs instead the posterior's means
+        `mu` and log-variances `log_var`, each (N, n_z), of some 1,000 validation samples or more, and, during a
+        warm-up, the present weight of the KL divergence as `beta`. After `watch`, `kl`, `mu` and `log_var` are known.
 
         Raises `KeyError` if the rule needs a metric that is missing, `ArgumentError` if the selection needs `kl` and it
         is missing, and `ValueError` for NaN, for a decision that leaves fewer than 2 dimensions, and for one on trial
         by a rule without `can_undo`.
         """
         self.epoch += 1
+        posterior, self._posterior = self._posterior, None
         if self.found and self.stop:
             return Step(self.latent_dim)
-        kl_values, directions = _to_list(kl), self._directions(mu, log_var)
+        if posterior is None or mu is not None or log_var is not None:
+            posterior = Posterior(kl=_to_list(kl), mu=mu, log_var=log_var)
+        elif kl is not None:
+            posterior = posterior._replace(kl=_to_list(kl))
+        before = self.space.parameters
+        step = self._decide(posterior, self.units.metrics_in_nats(metrics))
+        if any(new is not old for new, old in zip(self.space.parameters, before, strict=True)):
+            self._resized()
+        return step
+
+    def _decide(self, posterior: Posterior, metrics: Mapping[str, float]) -> Step:
+        kl, directions, rule = posterior.kl, self._directions(posterior.mu, posterior.log_var), self.rule
         if directions is not None:
-            kl_values, beta = list(directions.unique), self._beta
-            metrics = {**metrics, "copies": directions.copies(beta)}
-        self._state, decision = self.rule.adapt(self._state, self.epoch, self.latent_dim, metrics, kl_values)
+            kl, metrics = list(directions.unique), {**metrics, "copies": directions.copies(self._beta)}
+        self._state, decision = rule.adapt(self._state, self.epoch, self.latent_dim, metrics, kl)
         if decision is None:
             return Step(self.latent_dim, directions=directions)
-        if (decision.trial or decision.undo) and not self.rule.can_undo:
-            raise ValueError(f"{type(self.rule).__name__} must declare `can_undo = True` to remove on trial")
+        if (decision.trial or decision.undo) and not rule.can_undo:
+            raise ValueError(f"{type(rule).__name__} must declare `can_undo = True` to remove on trial")
         if decision.n_informative is not None:
             self.answer = decision
         if directions is not None:
-            return self._consolidate(decision, directions)
+            return self._consolidate(decision, directions, posterior.power)
         if decision.undo and self._backup is not None:
-            kl_values = self._undo(self._backup)
+            kl = self._undo(self._backup)
         self._backup = None
-        return self._apply(decision, kl_values)
+        return self._apply(decision, kl)
+
+    def _resized(self) -> None:
+        """Tell all that follows the latent size."""
+        for owner, name in self.sizes:
+            setattr(owner, name, self.latent_dim)
+        if self.on_resize is not None:
+            self.on_resize(self.latent_dim)
 
     @property
     def _beta(self) -> float:
@@ -189,28 +265,19 @@ class Compressor:
                 raise ArgumentError(name, f"must be (N, {self.latent_dim}), not {tuple(value.shape)}")
         return Directions.measure(mu, log_var, self._beta)
 
-    def _consolidate(self, decision: Decision, directions: Directions) -> Step:
+    def _consolidate(self, decision: Decision, directions: Directions, power: float) -> Step:
         """Rewrite the latent space in the directions that the decision keeps, and add the dimensions it asks for."""
         if decision.keep is not None and self.epoch != self.epochs:
-            mu, log_var = self.heads
-            consolidate(
-                mu=mu,
-                log_var=log_var,
-                readers=self.readers,
-                statistics=directions.statistics,
-                keep=decision.keep,
-                optimizer=self.optimizer,
-            )
+            rewrite(self.space, directions.statistics, decision.keep, self.optimizers, power=power)
             self._grow(decision.grow)
-        self.neurons = list(range(self.heads[0].out_features))
+        self.neurons = list(range(self.space.size))
         if decision.stop:
             self.stop_epoch, self.stop_latent_dim = self.epoch, self.latent_dim
         return Step(self.latent_dim, decision, directions=directions)
 
     def _grow(self, n: int) -> None:
         if n > 0:
-            random = generator(self.seed, "growth", self.epoch)
-            add_neurons(self.heads, self.readers, n, self.optimizer, random=random)
+            grow(self.space, n, self.optimizers, random=generator(self.seed, "growth", self.epoch))
 
     def _apply(self, decision: Decision, kl: list[float] | None) -> Step:
         stops = decision.stop and not self.found
@@ -227,7 +294,7 @@ class Compressor:
             return Step(self.latent_dim, decision)
         positions = self._selection(latent_dim=self.latent_dim, n=n, seed=self.seed, epoch=self.epoch, kl=kl)
         if decision.trial:
-            snapshot = Snapshot.take([*self.heads, *self.readers], self.optimizer)
+            snapshot = Snapshot.take(self._modules, self.optimizers, self._model)
             self._backup = TrialBackup(snapshot, list(self.neurons), kl)
         self._shrink(positions)
         removed = tuple(self.neurons[position] for position in positions)
@@ -236,14 +303,19 @@ class Compressor:
 
     def _undo(self, backup: TrialBackup) -> list[float] | None:
         """Undo the removal on trial; return the KL divergences from before it."""
-        backup.snapshot.restore([*self.heads, *self.readers], self.optimizer)
+        backup.snapshot.restore(self._modules, self.optimizers, self._model)
+        self.space.set_size(self.latent_dim, len(backup.neurons))
         self.neurons = list(backup.neurons)
         return backup.kl
 
+    @property
+    def _modules(self) -> list[nn.Module]:
+        return [slot.module for slot in self.space.slots]
+
     def _shrink(self, positions: list[int]) -> None:
-        remove_neurons(self.heads, self.readers, positions, self.optimizer)
+        shrink(self.space, positions, self.optimizers)
         if self.freeze and positions:
-            freeze([*self.heads, *self.readers], self.optimizer)
+            freeze(self.space.layers, self.optimizers)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as numbers, lists and dictionaries, and, during a trial, the tensors needed to undo it."""
@@ -267,6 +339,7 @@ class Compressor:
         self._shrink([position for position, neuron in enumerate(self.neurons) if neuron not in kept])
         self._grow(len(kept - set(self.neurons)))
         self.epoch, self.neurons = state["epoch"], list(state["neurons"])
+        self._resized()
         self.stop_epoch, self.stop_latent_dim = state["stop_epoch"], state["stop_latent_dim"]
         # Checkpoints of version 0.1.0 have no answer.
         answer = state.get("answer")
@@ -282,27 +355,3 @@ def _to_list(kl: Sequence[float] | torch.Tensor | None) -> list[float] | None:
     if isinstance(kl, torch.Tensor):
         return [float(value) for value in kl.tolist()]
     return None if kl is None else [float(value) for value in kl]
-
-
-def _check_heads(rule: AnyRule, heads: Sequence[nn.Linear], readers: Sequence[nn.Linear]) -> None:
-    size = latent_size(heads, readers)
-    if len(heads) != 2 or any(head.out_features != size for head in heads):
-        problem = f"must be two layers of {size} outputs each, means first, then log-variances, with"
-        raise ArgumentError("heads", f"{problem} {type(rule).__name__}")
-
-
-def _check_support(
-    rule: AnyRule, select: str, optimizer: torch.optim.Optimizer | None, *, stop: bool, freeze: bool
-) -> None:
-    """Raise `ArgumentError` for an argument of `Compressor` that `rule` declares not to support."""
-    name = type(rule).__name__
-    if select != rule.default_select and not rule.supports_any_select:
-        raise ArgumentError("select", f"must be {rule.default_select} with {name}, not {select}")
-    if not stop and not rule.supports_no_stop:
-        raise ArgumentError("stop", f"must be True with {name}, which removes nothing after its stop")
-    if rule.can_undo and optimizer is None:
-        raise ArgumentError("optimizer", f"must be given with {name}, which may undo a removal")
-    if getattr(rule, "consolidates", False) and freeze:
-        raise ArgumentError("freeze", f"must be False with {name}: dimensions that it rewrites must go on training")
-    if rule.can_undo and freeze:
-        raise ArgumentError("freeze", f"must be False with {name}: a removal of frozen layers cannot be undone")

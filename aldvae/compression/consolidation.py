@@ -8,14 +8,20 @@ two heads and the readers can be rewritten in these directions without changing 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.optim import Optimizer
 
+from aldvae.compression.layers import latent_space
+from aldvae.compression.optimizers import carry_over, check_optimizers, optimizer_list
 from aldvae.compression.rules.base import SMALLEST_DIM
-from aldvae.compression.surgery import check_optimizer, latent_size, linear_layers, replace_in_optimizer
+from aldvae.compression.slots import Head, LatentSpace, Reader, Slot
+from aldvae.utils.errors import ArgumentError
 
 # State that optimisers keep for a parameter: averages of gradients, and averages of their squares.
 _LINEAR_STATE = ("exp_avg", "momentum_buffer")
@@ -87,74 +93,97 @@ class Basis:
 
 @dataclass(frozen=True)
 class _Change:
-    """The new `value` of a parameter; its gradient g becomes `left` @ g @ `right` (None: the identity)."""
+    """The new `value` of a parameter; `carry` takes gradients, or their squares if told so, to the new basis."""
 
-    layer: nn.Linear
+    module: nn.Module
     name: str
     value: Tensor
-    left: Tensor | None = None
-    right: Tensor | None = None
-
-    def carry(self, gradient: Tensor, squared: bool) -> Tensor:
-        """Return an average of gradients in the new basis, or of their squares if `squared`."""
-        carried = _double(gradient)
-        if self.left is not None:
-            carried = (self.left.square() if squared else self.left) @ carried
-        if self.right is not None:
-            carried = carried @ (self.right.square() if squared else self.right)
-        return carried.to(gradient).contiguous()
+    carry: Callable[[Tensor, bool], Tensor]
 
 
-@torch.no_grad()
 def consolidate(
     *,
-    mu: nn.Module,
-    log_var: nn.Module,
-    readers: Sequence[nn.Module],
+    mu: nn.Module | Head,
+    log_var: nn.Module | None = None,
+    readers: Sequence[nn.Module | Reader],
     statistics: LatentStatistics,
     keep: int | Sequence[int] | None = None,
-    optimizer: torch.optim.Optimizer | None = None,
+    optimizer: Optimizer | Sequence[Optimizer] | None = None,
+    latent_dim: int | None = None,
 ) -> None:
     """Rewrite the latent space in its principal directions, in place.
 
     `keep` says which: the first so many, those at these positions (0 is the one with most information), or None: all.
 
-    `mu` and `log_var` are the heads that write means and log-variances (n_z outputs each), `readers` the layers that
-    read the latent vector (n_z inputs each). With all directions kept, the readers return the same for the means as
-    before. The noise changes: a direction's log-variance is a weighted mean of the old ones. Directions that are not
-    kept are removed. The layers get new parameters, whose gradients are None, and `optimizer` trains these. Its
-    averages of gradients and of their squares follow the change of basis approximately. Call it between two steps.
+    `mu` and `log_var` are the heads that write means and log-variances (n_z outputs each), or `mu` is an `aldvae.Head`
+    with a layout that writes both; `readers` are the layers that read the latent vector, convolutions among them of
+    kernel size 1. `latent_dim` is n_z; it must be given unless heads and readers agree on it. With all directions kept,
+    the readers return the same for the means as before. The noise changes: a direction's log-variance is a weighted
+    mean of the old ones. Directions that are not kept are removed. The layers get new parameters, whose gradients are
+    None, and the `optimizer` (one or several) trains these. Its averages of gradients and of their squares follow the
+    change of basis approximately. Call it between two steps.
 
-    Raises `TypeError` for layers other than plain `nn.Linear`; `ValueError` for layers without bias, for statistics of
-    another size, for a `keep` of fewer than 2 or of other directions than there are, and for an optimiser whose state
-    cannot follow.
+    Raises `TypeError` for layers of other types; `ValueError` for layers that do not fit together, for layers without
+    bias, for statistics of another size, for a `keep` of fewer than 2 or of other directions than there are, and for
+    an optimiser whose state cannot follow.
     """
-    heads, readers = linear_layers([mu, log_var]), linear_layers(readers)
-    size = latent_size(heads, readers)
-    if keep is None or isinstance(keep, int):
-        keep = range(size if keep is None else keep)
-    _check(heads, readers, size, keep, statistics)
-    changes = _changes(heads, readers, statistics.basis(keep))
-    if optimizer is not None:
-        check_optimizer(optimizer, [getattr(change.layer, change.name) for change in changes])
-        _check_state(optimizer, changes)
-    for change in changes:
-        _apply(change, optimizer)
-    for layer in (*heads, *readers):
-        layer.out_features, layer.in_features = layer.weight.shape
+    space = latent_space([mu] if log_var is None else [mu, log_var], readers, latent_dim=latent_dim)
+    rewrite(space, statistics, space.size if keep is None else keep, optimizer_list(optimizer))
 
 
-def _check(
-    heads: Sequence[nn.Linear],
-    readers: Sequence[nn.Linear],
-    size: int,
-    keep: Sequence[int],
+@torch.no_grad()
+def rewrite(
+    space: LatentSpace,
     statistics: LatentStatistics,
+    keep: int | Sequence[int],
+    optimizers: Sequence[Optimizer] = (),
+    *,
+    power: float = 1.0,
 ) -> None:
-    if any(head.out_features != size for head in heads):
-        raise ValueError(f"mu and log_var must have {size} outputs each, as many as the readers have inputs")
-    if any(layer.bias is None for layer in (*heads, *readers)):
+    """Rewrite the latent space as `consolidate` does; the scale's head writes `power` times the log-variance."""
+    keep, size = range(keep) if isinstance(keep, int) else keep, space.size
+    check_rewritable(space)
+    _check(size, keep, statistics)
+    changes = _changes(space, statistics.basis(keep), power)
+    parameters = [getattr(change.module, change.name) for change in changes]
+    check_optimizers(optimizers, parameters)
+    _check_state(optimizers, parameters)
+    new: dict[Tensor, nn.Parameter] = {}
+    for change, old in zip(changes, parameters, strict=True):
+        if old not in new:
+            new[old] = _replaced(old, change, optimizers)
+        setattr(change.module, change.name, new[old])
+    space.set_size(size, len(keep))
+
+
+def check_rewritable(space: LatentSpace) -> None:
+    """Raise `ValueError` unless a Gaussian posterior is written and read so that a change of basis can be made up for.
+
+    Biases take up the mean of the latent space; where a kernel reaches over a padded border, none can.
+    """
+    size = space.size
+    if [head.quantities for head in space.heads] not in ([1, 1], [2]):
+        problem = f"must be two layers of {size} outputs each, means first, then log-variances, or one with a layout"
+        raise ArgumentError("heads", f"{problem}, to be consolidated")
+    # RNNs have a flag of this name, other layers the bias itself.
+    biases: list[object] = [module.bias for module in space.layers]
+    if any(bias is None or bias is False for bias in biases):
         raise ValueError("mu, log_var and readers need a bias, which takes up the mean of the latent space")
+    for reader in space.readers:
+        if isinstance(reader.module, _ConvNd) and not _is_pointwise(reader.module):
+            problem = "cannot be consolidated: its kernel size must be 1, without stride or padding; use RobustRule"
+            raise ArgumentError(reader.label, problem)
+    if space.along:
+        problem = "has entries along the latent vector, which cannot follow its consolidation; use RobustRule"
+        raise ArgumentError(space.along[0].label, problem)
+
+
+def _is_pointwise(module: _ConvNd) -> bool:
+    ones, zeros = {*module.kernel_size, *module.stride} == {1}, {*module.padding, *module.output_padding} == {0}
+    return ones and zeros
+
+
+def _check(size: int, keep: Sequence[int], statistics: LatentStatistics) -> None:
     if statistics.covariance.shape != (size, size):
         raise ValueError(f"the statistics are those of {len(statistics.mean)} dimensions, not of {size}")
     if not SMALLEST_DIM <= len(keep) <= size:
@@ -163,20 +192,78 @@ def _check(
         raise ValueError(f"keep must be different positions from 0 to {size - 1}, not {list(keep)}")
 
 
-def _changes(heads: Sequence[nn.Linear], readers: Sequence[nn.Linear], basis: Basis) -> list[_Change]:
-    mu, log_var = heads
-    back, mix, ahead = basis.backward.T, basis.mixing, basis.forward.T
-    changes = [
-        _Change(mu, "weight", basis.forward @ _double(mu.weight), left=back),
-        _Change(mu, "bias", basis.forward @ (_double(mu.bias) - basis.mean), left=back),
-        _Change(log_var, "weight", mix @ _double(log_var.weight), left=mix),
-        _Change(log_var, "bias", mix @ _double(log_var.bias) + basis.log_noise, left=mix),
-    ]
-    for reader in readers:
-        weight = _double(reader.weight)
-        changes.append(_Change(reader, "weight", weight @ basis.backward, right=ahead))
-        changes.append(_Change(reader, "bias", _double(reader.bias) + weight @ basis.mean))
+class _Map(NamedTuple):
+    """What becomes of the outputs of a quantity: `matrix` times them, less `mean` before and plus `shift` after.
+
+    Their gradients are multiplied by `carry`.
+    """
+
+    matrix: Tensor
+    carry: Tensor
+    mean: Tensor | None = None
+    shift: Tensor | None = None
+
+    def bias(self, bias: Tensor) -> Tensor:
+        mapped = self.matrix @ (bias if self.mean is None else bias - self.mean)
+        return mapped if self.shift is None else mapped + self.shift
+
+
+def _changes(space: LatentSpace, basis: Basis, power: float) -> list[_Change]:
+    means = _Map(basis.forward, basis.backward.T, mean=basis.mean)
+    scales = _Map(basis.mixing, basis.mixing, shift=basis.log_noise * power)
+    changes: list[_Change] = []
+    for head, maps in zip(
+        space.heads, ([means], [scales]) if len(space.heads) > 1 else ([means, scales],), strict=True
+    ):
+        changes += [_head_change(head, name, dim, space.size, maps) for name, dim in head.tensors]
+    for reader in space.readers:
+        for name, dim in reader.tensors:
+            changes += _reader_changes(reader, name, dim, basis)
     return changes
+
+
+def _head_change(head: Slot, name: str, dim: int, size: int, maps: Sequence[_Map]) -> _Change:
+    old = head.positions(size)
+    new = head.positions(len(maps[0].matrix))
+
+    def each(value: Tensor, mapped: Callable[[_Map, Tensor], Tensor]) -> Tensor:
+        rows = value.movedim(dim, 0)
+        result = rows.new_empty((new.numel(), *rows.shape[1:]))
+        for quantity, one in enumerate(maps):
+            part = rows[old[:, quantity]]
+            result[new[:, quantity]] = mapped(one, part.flatten(1) if part.ndim > 1 else part).view(-1, *rows.shape[1:])
+        return result.movedim(0, dim)
+
+    def carry(gradient: Tensor, squared: bool) -> Tensor:
+        return each(gradient, lambda one, rows: (one.carry.square() if squared else one.carry) @ rows)
+
+    value = _double(getattr(head.module, name))
+    return _Change(
+        head.module, name, each(value, lambda one, rows: one.bias(rows) if rows.ndim == 1 else one.matrix @ rows), carry
+    )
+
+
+def _reader_changes(reader: Slot, name: str, dim: int, basis: Basis) -> list[_Change]:
+    """Return the changes of a weight that reads the latent vector, and of the bias that goes with it."""
+    size, start = len(basis.mean), reader.start
+
+    def read(value: Tensor, matrix: Tensor) -> Tensor:
+        columns = value.movedim(dim, -1)
+        parts = columns[..., :start], columns[..., start : start + size] @ matrix, columns[..., start + size :]
+        return torch.cat(parts, -1).movedim(-1, dim)
+
+    def carry(gradient: Tensor, squared: bool) -> Tensor:
+        ahead = basis.forward.T
+        return read(gradient, ahead.square() if squared else ahead)
+
+    weight = _double(getattr(reader.module, name))
+    read_by = weight.movedim(dim, -1)[..., start : start + size].reshape(-1, size)
+    bias_name = name.replace("weight", "bias")
+    bias = _double(getattr(reader.module, bias_name)) + read_by @ basis.mean
+    return [
+        _Change(reader.module, name, read(weight, basis.backward), carry),
+        _Change(reader.module, bias_name, bias, lambda gradient, _: gradient),
+    ]
 
 
 def _double(tensor: Tensor) -> Tensor:
@@ -184,27 +271,20 @@ def _double(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().double()
 
 
-def _check_state(optimizer: torch.optim.Optimizer, changes: Sequence[_Change]) -> None:
-    for change in changes:
-        parameter = getattr(change.layer, change.name)
-        for name, value in optimizer.state.get(parameter, {}).items():
-            shaped = isinstance(value, Tensor) and value.ndim > 0
-            if shaped and name not in (*_LINEAR_STATE, *_SQUARED_STATE):
-                raise ValueError(f"{type(optimizer).__name__} keeps {name}, which cannot follow a change of basis")
+def _check_state(optimizers: Sequence[Optimizer], parameters: Sequence[nn.Parameter]) -> None:
+    for optimizer in optimizers:
+        for parameter in parameters:
+            for name, value in optimizer.state.get(parameter, {}).items():
+                shaped = isinstance(value, Tensor) and value.ndim > 0
+                if shaped and name not in (*_LINEAR_STATE, *_SQUARED_STATE):
+                    raise ValueError(f"{type(optimizer).__name__} keeps {name}, which cannot follow a change of basis")
 
 
-def _apply(change: _Change, optimizer: torch.optim.Optimizer | None) -> None:
-    old: nn.Parameter = getattr(change.layer, change.name)
-    new = nn.Parameter(change.value.to(old), requires_grad=old.requires_grad)
-    setattr(change.layer, change.name, new)
-    if optimizer is not None:
-        state = replace_in_optimizer(optimizer, old, new)
-        if state:
-            optimizer.state[new] = {name: _follow(change, name, value) for name, value in state.items()}
+def _replaced(old: nn.Parameter, change: _Change, optimizers: Sequence[Optimizer]) -> nn.Parameter:
+    new = nn.Parameter(change.value.to(old).contiguous(), requires_grad=old.requires_grad)
 
+    def follow(name: str, value: Tensor) -> Tensor:
+        return change.carry(_double(value), name in _SQUARED_STATE).to(value).contiguous()
 
-def _follow(change: _Change, name: str, value: object) -> object:
-    """Return the optimiser's state `name` in the new basis; state of another shape, such as a step count, as it is."""
-    if not isinstance(value, Tensor) or value.ndim == 0:
-        return value
-    return change.carry(value, squared=name in _SQUARED_STATE)
+    carry_over(optimizers, old, new, follow)
+    return new
