@@ -186,13 +186,21 @@ class Compressor:
         Raises `ArgumentError` for heads that do not write means and scales, for a `scale` that the rule cannot rewrite,
         and, on leaving, if the heads were not called.
         """
+        watch = self.new_watch(scale)
+        with watch.hooks():
+            yield
+        self.observe(watch.posterior())
+
+    def new_watch(self, scale: Scale = "log_var") -> Watch:
+        """Return what `watch` listens with, for code that cannot use a context manager; raises as `watch` does."""
         if self._consolidates and scale not in ("log_var", "log_std"):
             problem = f"must be log_var or log_std with {type(self._rule).__name__}, which rewrites it; use RobustRule"
             raise ArgumentError("scale", problem)
-        watch = Watch(self.space, scale, keep_samples=self.needs_posterior)
-        with watch.hooks():
-            yield
-        self._posterior = watch.posterior()
+        return Watch(self.space, scale, keep_samples=self.needs_posterior)
+
+    def observe(self, posterior: Posterior) -> None:
+        """Take in the posterior of a `Watch` for the next `step`."""
+        self._posterior = posterior
 
     def step(
         self,

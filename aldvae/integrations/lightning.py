@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from aldvae.compression.compressor import Compressor, Step
+from aldvae.compression.compressor import Compressor
 from aldvae.compression.rules.base import AnyRule
 from aldvae.compression.rules.consolidate import ConsolidatingRule
-from aldvae.compression.surgery import add_neurons, latent_size, linear_layers, remove_neurons
-from aldvae.integrations.names import SizeAttributes, find_modules, find_value, missing_package
-from aldvae.integrations.posterior import Posterior, PosteriorRecorder
+from aldvae.compression.units import SUMMED, Units
+from aldvae.compression.watch import Posterior, Scale, Watch
+from aldvae.integrations.names import HeadName, NamedSlots, ReaderName, find_value, missing_package
 from aldvae.utils.errors import ArgumentError
 
 try:
@@ -40,22 +41,27 @@ class LatentSize(Callback):
         Trainer(max_epochs=60, callbacks=[size]).fit(vae, train_loader, validation_loader)
         print(size.latent_dim)
 
-    After each validation it takes the posterior from the heads by hooks. Before the next batch of training the rule
-    decides, and may rewrite the layers in place; a checkpoint of any moment holds the model that was measured, and
-    resumes to the same decisions. It logs ``latent_dim`` and, once the rule tells it, ``n_informative``.
+    During validation it takes the posterior from the heads. Before the next batch of training the rule decides, and may
+    rewrite the layers in place. So a checkpoint holds the model that was validated, and training that resumes from it
+    makes the same decisions. It logs ``latent_dim`` and, once the rule tells it, ``n_informative``.
 
     Args:
-        heads: names of the layers that write posterior means and log-variances (`fc_mu`, or dotted: `encoder.fc_mu`).
-        readers: names of the layers that read the latent vector.
+        heads: names of the layers that write posterior means and scales (`fc_mu`, or dotted: `encoder.fc_mu`), or one
+            that writes both, as a pair of name and layout: ``("fc", "blocks")``.
+        readers: names of the layers that read the latent vector; for one with other inputs before z, a pair of the name
+            and the position at which z begins.
+        along: names of what has one entry for each dimension: norm layers on z, parameters and buffers.
         sizes: names of attributes and hyper-parameters of the module that hold the latent size, and follow it. With the
-            hyper-parameter among them, `load_from_checkpoint` builds the module in its new size.
+            hyper-parameter among them, `load_from_checkpoint` builds the module in its new size. The first one is
+            asked for the size where readers have other inputs too.
+        scale: what the second head writes; see `Compressor.watch`.
         recon_loss: the name under which validation logs the reconstruction loss, in nats per sample: summed, not
-            averaged, over the values of a sample. `RobustRule` needs it; the default rule does not.
+            averaged, over the values of a sample, or as `units` says. `RobustRule` needs it; the default rule does not.
         beta: the present weight of the KL divergence, if the module warms it up: the name of a logged metric or of an
             attribute of the module.
+        units: how the losses are averaged, if they are.
         rule: decides; the default is `ConsolidatingRule()`, for a loss in which the full weight is 1.
         epochs: the budget that the rule divides up; `max_epochs` by default. `EarlyStopping` acts only after it.
-        max_samples: the posterior of at most so many validation samples (of the first dataloader) is used.
         seed: for what the compressor draws at random.
 
     Attributes:
@@ -68,67 +74,64 @@ class LatentSize(Callback):
     def __init__(
         self,
         *,
-        heads: Sequence[str],
-        readers: Sequence[str],
+        heads: Sequence[HeadName],
+        readers: Sequence[ReaderName],
+        along: Sequence[str] = (),
         sizes: Sequence[str] = (),
+        scale: Scale = "log_var",
         recon_loss: str | None = None,
         beta: str | None = None,
+        units: Units = SUMMED,
         rule: AnyRule | None = None,
         epochs: int | None = None,
-        max_samples: int = 10_000,
         seed: int = 0,
     ) -> None:
         """See the class."""
-        self.heads, self.readers, self.sizes = list(heads), list(readers), list(sizes)
-        self.recon_loss, self.beta, self.epochs = recon_loss, beta, epochs
+        self.heads, self.readers, self.along, self.sizes = list(heads), list(readers), list(along), list(sizes)
+        self.scale, self.recon_loss, self.beta, self.units = scale, recon_loss, beta, units
         self.rule: AnyRule = rule if rule is not None else ConsolidatingRule()
-        self.max_samples, self.seed = max_samples, seed
+        self.epochs, self.seed = epochs, seed
         self.compressor: Compressor | None = None
-        # What the last validation showed, until the rule has taken it in.
+        self._slots: NamedSlots | None = None
+        # What the last validation showed, until the rule has taken it in; the state of a checkpoint until it is used.
         self._measured: dict[str, Any] | None = None
         self._saved: dict[str, Any] = {}
+        self._watch: Watch | None = None
+        self._hooks = ExitStack()
 
     @property
     def latent_dim(self) -> int:
-        """The current latent size; raises `ValueError` before `setup`."""
-        if not hasattr(self, "_layers"):
-            raise ValueError("the latent size is known once the trainer has been set up: call `fit` first")
-        return latent_size(*self._layers)
+        """The current latent size; raises `ValueError` before the trainer has set the callback up."""
+        return self.slots.space.size
+
+    @property
+    def slots(self) -> NamedSlots:
+        """The layers that were found in the module; raises `ValueError` before the trainer has set the callback up."""
+        if self._slots is None:
+            raise ValueError("the layers are known once the trainer has been set up: call `fit` first")
+        return self._slots
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the layers, and prepare them for a checkpoint of another size."""
-        heads = find_modules("heads", pl_module, self.heads)
-        readers = find_modules("readers", pl_module, self.readers)
-        self._layers = linear_layers(heads), linear_layers(readers)
-        self._attributes = SizeAttributes(pl_module, self.sizes, self.latent_dim)
-        self._recorder = PosteriorRecorder(heads, self.max_samples)
+        self._slots = NamedSlots(pl_module, self.heads, self.readers, self.along, self.sizes)
         # Lightning loads a checkpoint's weights before it tells the callbacks, and they must fit by then.
-        self._loading = pl_module.register_load_state_dict_pre_hook(self._resize)
+        self._loading = pl_module.register_load_state_dict_pre_hook(self._before_loading)
         if stage == "fit":
             _check_trainer(trainer)
             self._saved = {}
             self._hold_early_stopping(trainer)
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Leave the module as it was found, but for its size."""
-        self._loading.remove()
+    def _before_loading(self, _: nn.Module, weights: Mapping[str, Tensor], prefix: str, *__: object) -> None:
+        self.slots.fit_to(weights, prefix)
 
-    def _resize(self, _module: nn.Module, weights: Mapping[str, Tensor], prefix: str, *_: object) -> None:
-        """Give the layers the size of the `weights` that are about to be loaded."""
-        heads, readers = self._layers
-        name, now = f"{prefix}{self.heads[0]}.weight", self.latent_dim
-        if name not in weights:
-            return
-        size = len(weights[name]) * now // heads[0].out_features
-        if size < now:
-            remove_neurons(heads, readers, range(size, now))
-        elif size > now:
-            add_neurons(heads, readers, size - now)
-        self._attributes.write(size)
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
+        """Stop watching the module."""
+        self._loading.remove()
+        self._hooks.close()
 
     def _budget(self, trainer: Trainer) -> int:
         """Return the number of epochs that are validated."""
-        return (self.epochs or trainer.max_epochs) // trainer.check_val_every_n_epoch
+        return int((self.epochs or trainer.max_epochs) // trainer.check_val_every_n_epoch)
 
     def _hold_early_stopping(self, trainer: Trainer) -> None:
         if not trainer.early_stopping_callbacks:
@@ -139,15 +142,19 @@ class LatentSize(Callback):
             f"LatentSize: EarlyStopping may end training after epoch {epochs}; for less, set LatentSize(epochs=...)"
         )
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the compressor: the optimisers exist now, and have not loaded their state yet."""
-        heads, readers = self._layers
         # A second `fit` of the same trainer goes on.
         saved = self._saved or (self.state_dict() if trainer.current_epoch > 0 else {})
         self.compressor = Compressor(
-            heads=heads,
-            readers=readers,
-            optimizer=_optimizer_of([*heads, *readers], trainer.optimizers),
+            heads=self.slots.heads,
+            readers=self.slots.readers,
+            along=self.slots.along,
+            latent_dim=self.latent_dim,
+            optimizer=trainer.optimizers,
+            on_resize=lambda size: self._resized(trainer, pl_module, size),
+            model=pl_module,
+            units=self.units,
             rule=self.rule,
             epochs=self._budget(trainer),
             seed=self.seed,
@@ -160,9 +167,10 @@ class LatentSize(Callback):
             self._measured = saved["measured"]
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Record from now on what the heads write."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._recorder.start()
+        """Watch the heads from now on."""
+        if self.compressor is not None and _is_training(trainer):
+            self._watch = self.compressor.new_watch(self.scale)
+            self._hooks.enter_context(self._watch.hooks())
 
     def on_validation_batch_start(
         self,
@@ -172,18 +180,18 @@ class LatentSize(Callback):
         batch_idx: int,  # noqa: ARG002
         dataloader_idx: int = 0,
     ) -> None:
-        """Record the first dataloader alone."""
-        self._recorder.paused = dataloader_idx > 0
+        """Watch the first dataloader alone."""
+        if dataloader_idx > 0:
+            self._hooks.close()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the posterior and the metrics for the rule."""
-        posterior = self._recorder.stop()
-        if trainer.state.fn != "fit" or trainer.sanity_checking:
+        self._hooks.close()
+        if self._watch is None or not _is_training(trainer):
             return
-        if posterior is None:
-            raise ArgumentError("heads", f"{self.heads} wrote nothing while Lightning validated the module")
+        posterior, self._watch = self._watch.posterior(), None
         posterior, metrics = _agree(trainer, posterior, self._metrics(trainer, pl_module))
-        self._measured = {"epoch": trainer.current_epoch, "metrics": metrics, **posterior._asdict()}
+        self._measured = {"epoch": trainer.current_epoch, "metrics": metrics, "posterior": posterior._asdict()}
 
     def _metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         logged, metrics = trainer.callback_metrics, {}
@@ -192,44 +200,46 @@ class LatentSize(Callback):
                 raise ArgumentError("recon_loss", f"{self.recon_loss} was not logged (logged: {', '.join(logged)})")
             metrics["recon_loss"] = float(logged[self.recon_loss])
         if self.beta is not None:
-            value = logged[self.beta] if self.beta in logged else find_value(pl_module, self.beta)
+            value = logged[self.beta] if self.beta in logged else find_value(pl_module, self.beta, None)
+            if value is None:
+                problem = f"names neither a logged metric nor an attribute of {type(pl_module).__name__}"
+                raise ArgumentError("beta", f"{problem}: {self.beta}")
             metrics["beta"] = float(value)
         return metrics
 
     def on_train_batch_start(
         self,
         trainer: Trainer,
-        pl_module: LightningModule,
+        pl_module: LightningModule,  # noqa: ARG002
         batch: object,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
     ) -> None:
-        """Let the rule decide once an epoch after its last validation, when its checkpoints are written."""
+        """Let the rule decide once an epoch, after its last validation and the checkpoints written then."""
         if self._measured is not None and trainer.current_epoch > self._measured["epoch"]:
-            self._step(trainer, pl_module)
+            self._step()
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Let the rule decide after the last epoch."""
         if self._measured is not None:
-            self._step(trainer, pl_module)
+            self._step()
 
-    def _step(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _step(self) -> None:
         assert self.compressor is not None
         assert self._measured is not None
-        posterior = Posterior(self._measured["mu"], self._measured["log_var"])
-        metrics, self._measured = self._measured["metrics"], None
-        before, weight = self.latent_dim, self._layers[0][0].weight
-        step = self.compressor.step(kl=posterior.kl, mu=posterior.mu, log_var=posterior.log_var, **metrics)
-        if self._layers[0][0].weight is not weight:
-            self._changed(trainer, pl_module, step, before)
+        measured, self._measured = self._measured, None
+        before = self.latent_dim
+        self.compressor.observe(Posterior(**measured["posterior"]))
+        step = self.compressor.step(**measured["metrics"])
+        if step.decision is not None:
+            change = f"{before} -> {step.latent_dim}" if step.latent_dim != before else f"{before}"
+            rank_zero_info(f"LatentSize: epoch {measured['epoch'] + 1}: size {change}; {step.decision.reason}")
 
-    def _changed(self, trainer: Trainer, pl_module: LightningModule, step: Step, before: int) -> None:
+    def _resized(self, trainer: Trainer, pl_module: LightningModule, size: int) -> None:
         """Let attributes, hyper-parameters and DDP follow the new parameters."""
-        self._attributes.write(step.latent_dim)
+        self.slots.write_size(size)
         if trainer.world_size > 1:
             trainer.strategy.model = pl_module
             trainer.strategy.configure_ddp()
-        reason = step.decision.reason if step.decision is not None else ""
-        rank_zero_info(f"LatentSize: epoch {trainer.current_epoch}, size {before} -> {step.latent_dim}: {reason}")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Log the size, and the number of dimensions that carry information once the rule has told it."""
@@ -249,6 +259,10 @@ class LatentSize(Callback):
         self._saved = state_dict
 
 
+def _is_training(trainer: Trainer) -> bool:
+    return trainer.state.fn == "fit" and not trainer.sanity_checking
+
+
 def _check_trainer(trainer: Trainer) -> None:
     """Raise `ArgumentError` for a trainer with which the size cannot be found."""
     strategy = type(trainer.strategy).__name__
@@ -265,22 +279,18 @@ def _check_trainer(trainer: Trainer) -> None:
         raise ArgumentError("limit_val_batches", "must not be 0: LatentSize judges the posterior of validation samples")
 
 
-def _optimizer_of(layers: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer]) -> torch.optim.Optimizer:
-    """Return the optimiser that trains `layers`; raises `ArgumentError` unless there is exactly one."""
-    wanted = {id(parameter) for layer in layers for parameter in layer.parameters()}
-    held = [{id(p) for group in optimizer.param_groups for p in group["params"]} for optimizer in optimizers]
-    holders = [optimizer for optimizer, ids in zip(optimizers, held, strict=True) if ids & wanted]
-    if len(holders) != 1:
-        raise ArgumentError("heads", f"and readers must be trained by one optimiser; {len(holders)} hold some of them")
-    return holders[0]
-
-
 def _agree(trainer: Trainer, posterior: Posterior, metrics: dict[str, float]) -> tuple[Posterior, dict[str, float]]:
-    """Return the samples of all processes, and the metrics of the first, so that all decide alike."""
+    """Return the posterior of all processes' samples, and the metrics of the first, so that all decide alike."""
     if trainer.world_size == 1:
         return posterior, metrics
-    strategy = trainer.strategy
-    n = int(strategy.reduce(torch.tensor(len(posterior.mu), device=strategy.root_device), reduce_op="min"))
-    parts = [strategy.all_gather(part[:n].to(strategy.root_device)).flatten(0, 1).cpu() for part in posterior]
-    gathered: tuple[Posterior, dict[str, float]] = strategy.broadcast((Posterior(*parts), metrics))
-    return gathered
+    strategy, device = trainer.strategy, trainer.strategy.root_device
+    kl = strategy.reduce(torch.tensor(posterior.kl, device=device), reduce_op="mean").tolist()
+    mu, log_var = posterior.mu, posterior.log_var
+    if mu is not None and log_var is not None:
+        # Processes may have validated different numbers of samples.
+        n = int(strategy.reduce(torch.tensor(len(mu), device=device), reduce_op="min"))
+        mu, log_var = (strategy.all_gather(part[:n].to(device)).flatten(0, 1).cpu() for part in (mu, log_var))
+    agreed: tuple[Posterior, dict[str, float]] = strategy.broadcast(
+        (posterior._replace(kl=kl, mu=mu, log_var=log_var), metrics)
+    )
+    return agreed

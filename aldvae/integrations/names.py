@@ -1,15 +1,22 @@
-"""Finding modules by their dotted names, and attributes that hold the latent size."""
+"""Slots by the dotted names of modules, and attributes that hold the latent size."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 
+from aldvae.compression.layers import latent_space
+from aldvae.compression.slots import Along, Head, LatentSpace, Layout, Reader
+from aldvae.compression.surgery import grow, shrink
 from aldvae.utils.errors import ArgumentError, unknown_message
 
-_MISSING = object()
+# A module, or a module and its layout; a module, or a module and the input at which z begins (`Head`, `Reader`).
+HeadName: TypeAlias = str | tuple[str, Layout]
+ReaderName: TypeAlias = str | tuple[str, int]
+
+_MISSING: Any = object()
 
 
 def missing_package(package: str, extra: str) -> str:
@@ -17,72 +24,118 @@ def missing_package(package: str, extra: str) -> str:
     return f"{package} is not installed: pip install 'aldvae[{extra}]'"
 
 
-def find_modules(argument: str, root: nn.Module, names: Sequence[str]) -> list[nn.Module]:
-    """Return the modules of `root` called `names`, such as ``"decoder.0"``; raises `ArgumentError` for others."""
-    modules = dict(root.named_modules())
-    modules.pop("")
-    for name in names:
-        if name not in modules:
-            layers = [key for key, module in modules.items() if isinstance(module, nn.Linear)]
-            problem = unknown_message(name, layers)
-            raise ArgumentError(argument, f"must be names of modules of {type(root).__name__}: {problem}")
-    return [modules[name] for name in names]
+class NamedSlots:
+    """The slots of the module `root` by their names, such as ``"decoder.0"``, and the attributes that hold their size.
 
-
-def find_value(root: object, name: str) -> Any:
-    """Return the attribute of `root` with the dotted `name`; raises `ArgumentError` if there is none."""
-    value = _get(root, name)
-    if value is _MISSING:
-        raise ArgumentError("beta", f"names neither a logged metric nor an attribute of {type(root).__name__}: {name}")
-    return value
-
-
-class SizeAttributes:
-    """The attributes and hyper-parameters that hold the latent size, and follow it.
-
-    `names` are dotted, such as ``"latent_dim"`` or ``"decoder.latent_dim"``. A name may stand for an attribute of
-    `root`, for an entry of its hyper-parameters (`root.hparams`), or for both.
+    `along` names norm layers, parameters and buffers. `sizes` names attributes of `root`, entries of its
+    hyper-parameters (`root.hparams`), or both; the first gives the latent size where layers leave it open. Raises
+    `ArgumentError` for a name that does not exist, and `TypeError` or `ValueError` for slots that do not fit together.
     """
 
-    def __init__(self, root: nn.Module, names: Sequence[str], size: int) -> None:
-        """Find them; raises `ArgumentError` for a name that is neither, or whose value is not `size`."""
-        self.root, self.names = root, list(names)
-        for name in self.names:
-            values = [value for value in (_get(place, name) for place in self._places) if value is not _MISSING]
-            if not values:
-                raise ArgumentError("sizes", f"{name} is no attribute or hyper-parameter of {type(root).__name__}")
+    def __init__(
+        self,
+        root: nn.Module,
+        heads: Sequence[HeadName],
+        readers: Sequence[ReaderName],
+        along: Sequence[str] = (),
+        sizes: Sequence[str] = (),
+    ) -> None:
+        """Find them."""
+        self.root, self.sizes = root, list(sizes)
+        self._heads = [(name, None) if isinstance(name, str) else name for name in heads]
+        pairs = [(name, 0) if isinstance(name, str) else name for name in readers]
+        self.heads = [Head(_module(root, "heads", name), layout) for name, layout in self._heads]
+        self.readers = [Reader(_module(root, "readers", name), start) for name, start in pairs]
+        self.along = [_entry(root, name) for name in along]
+        self.space = self._space()
+        self._check_sizes()
+
+    def _space(self) -> LatentSpace:
+        try:
+            return latent_space(self.heads, self.readers, self.along)
+        except ArgumentError:
+            if not self.sizes:
+                raise
+        return latent_space(self.heads, self.readers, self.along, self._values(self.sizes[0])[0])
+
+    def _check_sizes(self) -> None:
+        size = self.space.size
+        for name in self.sizes:
+            values = self._values(name)
             if values != [size] * len(values):
                 raise ArgumentError("sizes", f"{name} is {values[0]}, but heads and readers have {size} dimensions")
-        self.write(size)
+        self.write_size(size)
+
+    def _values(self, name: str) -> list[Any]:
+        values = [value for value in (find_value(place, name) for place in self._places) if value is not _MISSING]
+        if not values:
+            raise ArgumentError("sizes", f"{name} is no attribute or hyper-parameter of {type(self.root).__name__}")
+        return values
 
     @property
     def _places(self) -> list[object]:
         hparams = getattr(self.root, "hparams", None)
         return [self.root] if hparams is None else [self.root, hparams]
 
-    def write(self, size: int) -> None:
-        """Write `size` to all of them."""
-        for name in self.names:
+    def write_size(self, size: int) -> None:
+        """Write `size` to the attributes and hyper-parameters."""
+        for name in self.sizes:
             for place in self._places:
-                if _get(place, name) is not _MISSING:
+                if find_value(place, name) is not _MISSING:
                     _set(place, name, size)
 
+    def fit_to(self, weights: Mapping[str, Tensor], prefix: str = "") -> None:
+        """Give the slots the size that they have in `weights`, which are about to be loaded; their values are open."""
+        head, now = self.space.heads[0], self.space.size
+        tensor, dim = head.tensors[0]
+        name = f"{prefix}{self._heads[0][0]}.{tensor}"
+        if name not in weights:
+            return
+        size = weights[name].shape[dim] // head.quantities
+        if size < now:
+            shrink(self.space, range(size, now), ())
+        elif size > now:
+            grow(self.space, size - now)
+        self.write_size(size)
 
-def _get(place: object, name: str) -> Any:
+
+def find_value(place: object, name: str, default: Any = _MISSING) -> Any:
+    """Return the attribute, or the entry of a dictionary, with the dotted `name`; `default` if there is none."""
     for part in name.split("."):
         place = place.get(part, _MISSING) if isinstance(place, Mapping) else getattr(place, part, _MISSING)
         if place is _MISSING:
-            break
+            return default
     return place
 
 
 def _set(place: object, name: str, value: int) -> None:
     path, _, last = name.rpartition(".")
-    owner = _get(place, path) if path else place
+    owner = find_value(place, path) if path else place
     if isinstance(owner, MutableMapping):
         owner[last] = value
-    else:
-        try:
-            setattr(owner, last, value)
-        except AttributeError:
-            raise ArgumentError("sizes", f"{name} cannot be set; name the attribute that it is computed from") from None
+        return
+    try:
+        setattr(owner, last, value)
+    except AttributeError:
+        raise ArgumentError("sizes", f"{name} cannot be set; name the attribute that it is computed from") from None
+
+
+def _module(root: nn.Module, argument: str, name: str) -> nn.Module:
+    modules = dict(root.named_modules())
+    modules.pop("")
+    if name not in modules:
+        leaves = [key for key, module in modules.items() if not list(module.children()) and list(module.parameters())]
+        problem = unknown_message(name, leaves)
+        raise ArgumentError(argument, f"must be names of modules of {type(root).__name__}: {problem}")
+    return modules[name]
+
+
+def _entry(root: nn.Module, name: str) -> Along:
+    path, _, last = name.rpartition(".")
+    value = find_value(root, name)
+    if isinstance(value, nn.Module):
+        return value
+    if not isinstance(value, Tensor):
+        problem = f"{name} is no module, parameter or buffer of {type(root).__name__}"
+        raise ArgumentError("along", f"must be names: {problem}")
+    return root.get_submodule(path), last

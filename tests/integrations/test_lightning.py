@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,9 +15,11 @@ import torch
 pytest.importorskip("lightning", reason="Lightning is not installed: make test-integrations")
 
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import aldvae
+from aldvae.integrations.lightning import _check_trainer
 from tests.integrations.lightning_vae import EPOCHS, LitVAE, latent_size, loaders, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*:FutureWarning", "ignore::DeprecationWarning")
@@ -95,18 +101,15 @@ def test_attributes_and_hyper_parameters_follow(fitted: tuple[LitVAE, Any]) -> N
     assert vae.sample(3).shape == (3, 64)
 
 
-@pytest.mark.parametrize("moment", ["validation", "epoch", "batch"])
+@pytest.mark.parametrize("moment", ["validation", "epoch"])
 def test_a_run_resumed_from_any_checkpoint_ends_the_same(
-    moment: str, tmp_path: Path, fitted: tuple[LitVAE, Any]
+    moment: str, tmp_path: Path
 ) -> None:
     how: dict[str, dict[str, Any]] = {
         "validation": {"monitor": "val_loss"},
         "epoch": {"save_on_train_epoch_end": True},
-        "batch": {"every_n_train_steps": 18},
     }
     checkpoints = ModelCheckpoint(dirpath=tmp_path, save_top_k=-1, filename="{step}", **how[moment])
-    # The data have an order of their own, but the noise is the generator's: an interrupted run goes on with other noise
-    # unless it is drawn by the step.
     first = fit(tmp_path, latent_size(), checkpoints, vae=SteppedVAE(), enable_checkpointing=True)
     paths = sorted(tmp_path.glob("*.ckpt"), key=lambda path: int(path.stem.split("=")[1]))
     assert len(paths) > 8
@@ -118,8 +121,21 @@ def test_a_run_resumed_from_any_checkpoint_ends_the_same(
         assert same_weights(resumed, first)
 
 
+@pytest.mark.parametrize("steps", [12, 18], ids=["before validation", "within an epoch"])
+def test_a_run_resumes_where_lightning_skips_a_validation_or_batches(steps: int, tmp_path: Path) -> None:
+    """Lightning does not repeat the validation, nor the order of the data, so that the end is another."""
+    checkpoints = ModelCheckpoint(dirpath=tmp_path, save_top_k=-1, every_n_train_steps=steps, filename="{step}")
+    fit(tmp_path, latent_size(), checkpoints, enable_checkpointing=True)
+    for path in (tmp_path / "step=36.ckpt", tmp_path / "step=180.ckpt"):
+        callback = latent_size()
+        resumed = fit(tmp_path, callback, ckpt_path=path)
+        assert callback.compressor is not None
+        assert callback.compressor.found
+        assert callback.latent_dim == resumed.fc_mu.out_features == resumed.latent_dim < 16
+
+
 class SteppedVAE(LitVAE):
-    """Draws the noise of each step from a seed of its own."""
+    """Draws the noise of each step from a seed of its own, so that an interrupted run goes on with the same noise."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)
@@ -249,10 +265,10 @@ def test_early_stopping_waits_for_the_budget(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"heads": ["fc_mean", "fc_var"]}, "heads .*LitVAE: fc_mean is not known; did you mean fc_"),
-        ({"readers": ["decoder"]}, "nn.Linear, not Sequential"),
+        ({"readers": ["decoder"]}, "readers.*, not Sequential"),
         ({"sizes": ["n_latent"]}, "sizes n_latent is no attribute or hyper-parameter of LitVAE"),
         ({"sizes": ["warmup"]}, "sizes warmup is 4, but heads and readers have 16"),
-        ({"sizes": ["kl_weight"]}, "sizes kl_weight is"),
+        ({"sizes": ["kl_weight"]}, "sizes kl_weight is 0.25, but"),
         ({"beta": "gamma"}, "beta names neither a logged metric nor an attribute of LitVAE: gamma"),
         ({"recon_loss": "val_mse"}, "recon_loss val_mse was not logged .*val_loss"),
         ({"heads": ["fc_mu"]}, "heads must be two layers"),
@@ -280,3 +296,56 @@ def test_a_trainer_that_does_not_fit_is_refused(settings: dict[str, Any], messag
 def test_weight_averaging_is_refused(tmp_path: Path) -> None:
     with pytest.raises(aldvae.ArgumentError, match="StochasticWeightAveraging do not go together"):
         fit(tmp_path, latent_size(), StochasticWeightAveraging(1e-3))
+
+
+class Conditional(LitVAE):
+    """Reads a label before z, normalises z, and has one head for means and log standard deviations."""
+
+    def __init__(self, latent_dim: int = 16) -> None:
+        super().__init__(latent_dim)
+        self.head = nn.Linear(64, 2 * latent_dim)
+        self.norm = nn.BatchNorm1d(latent_dim)
+        self.decoder = nn.Sequential(nn.Linear(1 + latent_dim, 64), nn.ReLU(), nn.Linear(64, 64))
+
+    def losses(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mu, log_std = self.head(self.encoder(x)).chunk(2, dim=1)
+        z = self.norm(mu + torch.randn_like(mu) * log_std.exp())
+        logits = self.decoder(torch.cat([x.mean(1, keepdim=True), z], dim=1))
+        recon = F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+        return recon, 0.5 * (mu.square() + (2 * log_std).exp() - 1 - 2 * log_std).sum() / len(x)
+
+
+def test_slots_are_named_with_their_layout_and_start(tmp_path: Path) -> None:
+    callback = latent_size(
+        heads=[("head", "blocks")],
+        readers=[("decoder.0", 1)],
+        along=["norm"],
+        scale="log_std",
+        rule=aldvae.RobustRule(),
+        recon_loss="val_recon_loss",
+        beta=None,
+    )
+    vae = Conditional()
+    fit(tmp_path, callback, vae=vae, epochs=30)
+    n = callback.latent_dim
+    assert n < 16
+    assert (vae.head.out_features, vae.decoder[0].in_features, vae.norm.num_features) == (2 * n, n + 1, n)
+    assert vae.latent_dim == n
+
+
+def test_ddp_decides_alike_in_two_processes(tmp_path: Path) -> None:
+    """Runs the script beside this file, which trains with gloo on two CPU processes and writes what each found."""
+    script = Path(__file__).with_name("ddp_script.py")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+    command = [sys.executable, "-W", "ignore", str(script), str(tmp_path)]
+    completed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert completed.returncode == 0, completed.stderr
+    one, other = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))
+    assert flat(one) == flat(other)
+    assert one["compressor"]["stop_latent_dim"] == len(one["weights"]["fc_mu.bias"]) < 16
+
+
+def test_a_strategy_that_shards_is_refused() -> None:
+    trainer = SimpleNamespace(strategy=type("FSDPStrategy", (), {})(), callbacks=[])
+    with pytest.raises(aldvae.ArgumentError, match="strategy must be a single device or 'ddp' .*, not FSDPStrategy"):
+        _check_trainer(trainer)
