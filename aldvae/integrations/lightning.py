@@ -241,8 +241,10 @@ class LatentSize(Callback):
             trainer.strategy.model = pl_module
             trainer.strategy.configure_ddp()
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the size, and the number of dimensions that carry information once the rule has told it."""
+        if self._measured is None and trainer.current_epoch + 1 == trainer.check_val_every_n_epoch:
+            raise ArgumentError("val_dataloaders", "gave no samples: LatentSize judges those of validation")
         pl_module.log("latent_dim", float(self.latent_dim))
         answer = self.compressor.answer if self.compressor is not None else None
         if answer is not None and answer.n_informative is not None:
@@ -275,8 +277,9 @@ def _check_trainer(trainer: Trainer) -> None:
         raise ArgumentError("max_epochs", "must be given to the Trainer: LatentSize divides them up")
     if trainer.check_val_every_n_epoch is None:
         raise ArgumentError("check_val_every_n_epoch", "must be a number: LatentSize judges whole epochs")
-    if not trainer.limit_val_batches:
-        raise ArgumentError("limit_val_batches", "must not be 0: LatentSize judges the posterior of validation samples")
+    if not trainer.enable_validation:
+        problem = "must be given, with a `validation_step` and `limit_val_batches` above 0"
+        raise ArgumentError("val_dataloaders", f"{problem}: LatentSize judges validation samples")
 
 
 def _agree(trainer: Trainer, posterior: Posterior, metrics: dict[str, float]) -> tuple[Posterior, dict[str, float]]:
