@@ -121,8 +121,7 @@ def _set(place: object, name: str, value: int) -> None:
 
 
 def _module(root: nn.Module, argument: str, name: str) -> nn.Module:
-    modules = dict(root.named_modules())
-    modules.pop("")
+    modules: dict[str, nn.Module] = {key: module for key, module in root.named_modules() if key}
     if name not in modules:
         leaves = [key for key, module in modules.items() if not list(module.children()) and list(module.parameters())]
         problem = unknown_message(name, leaves)
@@ -134,7 +133,8 @@ def _entry(root: nn.Module, name: str) -> Along:
     path, _, last = name.rpartition(".")
     value = find_value(root, name)
     if isinstance(value, nn.Module):
-        return value
+        module: nn.Module = value
+        return module
     if not isinstance(value, Tensor):
         problem = f"{name} is no module, parameter or buffer of {type(root).__name__}"
         raise ArgumentError("along", f"must be names: {problem}")

@@ -6,10 +6,16 @@ from collections.abc import Sequence
 
 from aldvae.compression.rules.base import AnyRule
 from aldvae.compression.rules.consolidate import ConsolidatingRule
-from aldvae.integrations import lightning
-from aldvae.integrations.lightning import LightningModule, Trainer, rank_zero_info
-from aldvae.integrations.names import HeadName, ReaderName, find_value
+from aldvae.integrations.names import HeadName, ReaderName, find_value, missing_package
 from aldvae.utils.errors import ArgumentError
+
+try:
+    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch.utilities import rank_zero_info
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(missing_package("scvi-tools", "scvi")) from error
+
+from aldvae.integrations import lightning
 
 # A warm-up that takes a larger part of the epochs than this is shortened to it.
 _LONGEST_WARMUP = 0.25
@@ -74,6 +80,8 @@ class LatentSize(lightning.LatentSize):
         if distribution != "normal":
             raise ArgumentError("latent_distribution", f"must be 'normal' with LatentSize, not {distribution!r}")
         if stage == "fit":
+            if find_value(trainer, "datamodule.n_val", 1) == 0:
+                raise ArgumentError("train_size", "must be below 1: LatentSize judges cells held out for validation")
             if trainer.check_val_every_n_epoch > trainer.max_epochs:
                 trainer.check_val_every_n_epoch = 1
             if not self._has_rule:

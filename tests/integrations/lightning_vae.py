@@ -31,7 +31,7 @@ class LitVAE(LightningModule):
 
     @property
     def kl_weight(self) -> float:
-        return min(1.0, (self.current_epoch + 1) / self.warmup)
+        return min(1.0, (int(self.current_epoch) + 1) / self.warmup)
 
     def losses(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return reconstruction loss and KL divergence (nats per image) of images x (B, 64)."""

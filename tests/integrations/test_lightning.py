@@ -293,6 +293,13 @@ def test_a_trainer_that_does_not_fit_is_refused(settings: dict[str, Any], messag
         fit(tmp_path, latent_size(), **settings)
 
 
+def test_validation_without_samples_is_refused(tmp_path: Path) -> None:
+    train, validation = loaders()
+    validation = type(validation)(validation.dataset, sampler=[])
+    with pytest.raises(aldvae.ArgumentError, match="val_dataloaders gave no samples"):
+        trainer(tmp_path, latent_size()).fit(LitVAE(), train, validation)
+
+
 def test_weight_averaging_is_refused(tmp_path: Path) -> None:
     with pytest.raises(aldvae.ArgumentError, match="StochasticWeightAveraging do not go together"):
         fit(tmp_path, latent_size(), StochasticWeightAveraging(1e-3))
@@ -329,7 +336,9 @@ def test_slots_are_named_with_their_layout_and_start(tmp_path: Path) -> None:
     fit(tmp_path, callback, vae=vae, epochs=30)
     n = callback.latent_dim
     assert n < 16
-    assert (vae.head.out_features, vae.decoder[0].in_features, vae.norm.num_features) == (2 * n, n + 1, n)
+    assert vae.head.out_features == 2 * n
+    assert vae.decoder[0].in_features == n + 1
+    assert vae.norm.num_features == n
     assert vae.latent_dim == n
 
 
