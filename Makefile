@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: env demo reproduce benchmark test test-slow test-all lint format tables dist smoke clean
+.PHONY: env demo reproduce benchmark test test-slow test-all test-integrations lint format tables dist smoke clean
 
 env: $(VENV)/.complete
 
@@ -46,6 +46,18 @@ test-slow: env
 
 test-all: test test-slow
 
+# Lightning, pythae and scvi-tools, in an environment of their own: they ask for older versions of shared libraries.
+INTEGRATIONS := .venv-integrations
+
+$(INTEGRATIONS)/.complete: pyproject.toml
+	$(PYTHON) -m venv $(INTEGRATIONS)
+	$(INTEGRATIONS)/bin/python -m pip install --quiet --editable '.[lightning,pythae,scvi]' pytest hypothesis
+	touch $@
+
+test-integrations: $(INTEGRATIONS)/.complete
+	$(INTEGRATIONS)/bin/python -W ignore -c 'import lightning, pythae, scvi'  # or their tests would be skipped
+	OMP_NUM_THREADS=1 $(INTEGRATIONS)/bin/python -m pytest tests/integrations
+
 lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -86,4 +98,4 @@ smoke: env
 	$(BIN)/aldvae data sheet digits --output-dir runs/smoke
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(INTEGRATIONS) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

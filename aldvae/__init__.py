@@ -1,7 +1,7 @@
 """How large should the latent space of a variational autoencoder be? Found in one training run.
 
 `Compressor` adds adaptive compression to your own training loop, `remove_neurons` and `consolidate` are surgery alone,
-and `load` reads the model a run left.
+and `load` reads the model a run left. `aldvae.integrations` has callbacks for Lightning, pythae and scvi-tools.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
-"""`aldvae.compression` must be usable in any training loop: of our dependencies it loads torch and numpy alone."""
+"""`aldvae.compression` must be usable in any training loop: of our dependencies it loads torch and numpy alone.
+
+So must each file of `aldvae.integrations`, but for the library that it is named for.
+"""
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -36,3 +40,17 @@ def test_compression_loads_torch_and_numpy_alone() -> None:
     modules = {IMPORTED_AS.get(name, name) for name in names} - {"numpy", "torch"}
     assert len(modules) > 10
     assert modules & {module.split(".")[0] for module in after} == set()
+
+
+LIBRARIES = {"lightning": {"lightning", "pytorch_lightning"}, "pythae": {"pythae"}, "scvi": {"lightning"}}
+
+
+def test_an_integration_imports_torch_and_its_library_alone() -> None:
+    for path in (ROOT / "aldvae" / "integrations").glob("*.py"):
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                names.add(str(node.module).split(".")[0])
+            elif isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+        assert names - set(sys.stdlib_module_names) <= {"aldvae", "torch"} | LIBRARIES.get(path.stem, set()), path

@@ -152,11 +152,19 @@ class Compressor:
         Raises `ArgumentError` for heads that do not write means and scales, for a `scale` that the rule cannot rewrite,
         and, on leaving, if the heads were not called.
         """
-        check_scale(self._rule, scale)
-        watch = Watch(self._model.space, scale, keep_samples=self.needs_posterior)
+        watch = self.new_watch(scale)
         with watch.hooks():
             yield
-        self._posterior = watch.posterior()
+        self.observe(watch.posterior())
+
+    def new_watch(self, scale: Scale = "log_var") -> Watch:
+        """Return what `watch` listens with, for code that cannot use a context manager; raises as `watch` does."""
+        check_scale(self._rule, scale)
+        return Watch(self._model.space, scale, keep_samples=self.needs_posterior)
+
+    def observe(self, posterior: Posterior) -> None:
+        """Take in the posterior of a `Watch` for the next `step`."""
+        self._posterior = posterior
 
     def check(self, forward: Callable[[], torch.Tensor]) -> None:
         """Rehearse a removal: one forward and backward pass and one optimiser step, then all is as before.
