@@ -197,9 +197,10 @@ class ConsolidatingRule(RegisteredRule[ConsolidatingState]):
         if self._is_full(n, size):
             grow = 2 * n + _SPARES - size
             return state, self._decision(now, kl, size, grow, f"{n} of {size} carry information: more are added")
-        keep = max(_ROOMY, self.min_dim, 2 * n + _SPARES)
-        if passed < len(_EARLY) or n == 0 or keep >= size:
+        if passed < len(_EARLY) or n == 0:
             return state, None
+        # Also where nothing is removed: what was learned in few directions goes on better than in copies.
+        keep = min(size, max(_ROOMY, self.min_dim, 2 * n + _SPARES))
         return state, self._decision(now, kl, keep, 0, f"{n} of {size} carry information, early in the warm-up")
 
     def _record(self, state: ConsolidatingState, now: Spectrum) -> ConsolidatingState:
