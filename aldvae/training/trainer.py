@@ -48,12 +48,20 @@ class Trainer:
         """Make a fresh model; its initial weights depend on the seed, not on the device."""
         self.config, self.device = config, device
         self.samples = data.train.on(device)
-        # Validation samples first; where they are few, training samples, without which no direction could be judged.
-        validation = data.validation.on(device)[:_POSTERIOR_SAMPLES]
-        self.judged = torch.cat([validation, self.samples[: _POSTERIOR_SAMPLES - len(validation)]])
         self.model = self._make_model(data).to(device)
         self.optimizer = make_optimizer(list[Tensor](self.model.parameters()), config.training.lr, device)
         self.compressor = self._make_compressor(config.compression) if config.compression is not None else None
+        self.judged = self._judged_samples(data)
+
+    def _judged_samples(self, data: Dataset) -> Tensor | None:
+        """Return the samples whose posterior the rule judges; None if it judges none.
+
+        They are validation samples and, where these are few, training samples, since few samples tell few directions.
+        """
+        if self.compressor is None or not self.compressor.rule.consolidates:
+            return None
+        validation = data.validation.on(self.device)[:_POSTERIOR_SAMPLES]
+        return torch.cat([validation, self.samples[: _POSTERIOR_SAMPLES - len(validation)]])
 
     def _make_model(self, data: Dataset) -> VAE:
         with torch.random.fork_rng(devices=[]):
@@ -135,17 +143,18 @@ class Trainer:
         """
         if self.compressor is None:
             return None
-        mu, log_var = self._posterior() if self.compressor.needs_posterior else (None, None)
+        judged = self.judged if self.compressor.needs_posterior else None
+        mu, log_var = (None, None) if judged is None else self._posterior(judged)
         kl = None if evaluation is None else evaluation.kl
         metrics = {} if evaluation is None else {name: evaluation.metrics[name] for name in self.config.rule_metrics}
         return self.compressor.step(kl=kl, mu=mu, log_var=log_var, **metrics)
 
     @torch.inference_mode()
-    def _posterior(self) -> tuple[Tensor, Tensor]:
-        """Return posterior means and log-variances (N, n_z) of the samples that a rule which consolidates judges."""
+    def _posterior(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Return posterior means and log-variances of `samples` (N, *shape), each (N, n_z)."""
         was_training = self.model.training
         self.model.eval()
-        parts = [self.model.encode(to_float(x)) for x in self.judged.split(_POSTERIOR_CHUNK)]
+        parts = [self.model.encode(to_float(x)) for x in samples.split(_POSTERIOR_CHUNK)]
         self.model.train(was_training)
         mu, log_var = (torch.cat(part) for part in zip(*parts, strict=True))
         return mu, log_var
