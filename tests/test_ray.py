@@ -76,8 +76,8 @@ def test_a_node_dies_and_every_run_ends_with_the_bytes_of_a_local_run(
 ) -> None:
     address, second = cluster
     local, remote = tmp_path / "local", tmp_path / "remote"
-    # Long enough that the node dies in the middle of a run.
-    command = [sys.executable, "-m", "aldvae", *SWEEP, "--epochs=200"]
+    # Long enough that both runs overlap, also on a busy machine, and the node dies in the middle of one.
+    command = [sys.executable, "-m", "aldvae", *SWEEP, "--epochs=400"]
     subprocess.run([*command, f"--results-dir={local}"], check=True, capture_output=True)
     on_ray = [*command, "--executor=ray", f"--ray-address={address}", f"--results-dir={remote}"]
     driver = subprocess.Popen(on_ray, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
