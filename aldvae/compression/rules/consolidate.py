@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from math import ceil, exp, isnan, log, sqrt
-from typing import Any, ClassVar, NamedTuple, Self
+from math import ceil, isnan
+from typing import Any, ClassVar, Self
 
 from aldvae.compression.rules.base import SMALLEST_DIM, Decision, RegisteredRule
-from aldvae.compression.rules.limits import WEAK, informative_above
+from aldvae.compression.rules.limits import informative_above
+from aldvae.compression.rules.spectrum import Outlook, Spectrum, extrapolate_spectrum
 from aldvae.utils.errors import ArgumentError
 
 # Fractions of the budget. The model has hardly begun to learn in the first; a count that has not changed over the
@@ -37,15 +37,6 @@ _SPARES, _ROOMY, _ROOMY_UNTIL = 8, 16, 0.6
 
 
 @dataclass(frozen=True)
-class Spectrum:
-    """The information of their own of the directions at the end of `epoch` (nats, largest first), and the `copies`."""
-
-    epoch: int
-    values: tuple[float, ...]
-    copies: int = 0
-
-
-@dataclass(frozen=True)
 class ConsolidatingState:
     """The state of `ConsolidatingRule`.
 
@@ -60,15 +51,6 @@ class ConsolidatingState:
     n_informative: int = 0
     since: int = 0
     settled: int = 0
-
-
-class Outlook(NamedTuple):
-    """What the directions become if each goes on as over the window: so many informative, rising to it, falling."""
-
-    n_informative: int
-    rising: int
-    falling: int
-    growth: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,26 +258,4 @@ class ConsolidatingRule(RegisteredRule[ConsolidatingState]):
         return n >= size - max(1, size // 8)
 
     def _outlook(self, window: tuple[Spectrum, ...]) -> Outlook:
-        """Extrapolate each direction to the end of training, if it has risen or fallen steadily over the window."""
-        first, now = window[0], window[-1]
-        spans = (self._budget - now.epoch) / max(1, now.epoch - first.epoch)
-        n = rising = falling = 0
-        for rank, value in enumerate(now.values):
-            past = [spectrum.values[rank] for spectrum in window if rank < len(spectrum.values)]
-            then = _extrapolate(past, spans)
-            if value >= self._high:
-                falls = then < self._high and value < 2 * self._high
-                falling, n = falling + falls, n + (not falls)
-            elif value >= WEAK / sqrt(self.beta) and then >= self._high:
-                rising += 1
-        total, before = sum(now.values), sum(first.values)
-        return Outlook(n, rising, falling, total / max(before, 1e-9) - 1)
-
-
-def _extrapolate(past: Sequence[float], spans: float) -> float:
-    """Return what the last of `past` becomes after as many `spans`, log-linearly, if its course was monotone."""
-    logs = [log(max(value, 1e-9)) for value in past]
-    pairs = list(pairwise(logs))
-    steady = all(b >= a for a, b in pairs) or all(b <= a for a, b in pairs)
-    change = spans * (logs[-1] - logs[0]) if len(past) > 2 and steady else 0.0
-    return exp(min(logs[-1] + change, 50.0))
+        return extrapolate_spectrum(window, self._budget, self.beta)
