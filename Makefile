@@ -25,7 +25,7 @@ reproduce: env
 	$(BIN)/aldvae plot $(RESULTS)
 	$(BIN)/aldvae report $(RESULTS)
 
-# The benchmark: its data, its runs, the peers, and the tables in docs/benchmark.md. Resumes after an interruption.
+# The benchmark: its data, its runs, the peers, the tables in docs/benchmark.md, and its picture. Resumes after an interruption.
 BENCHMARK := results/benchmark
 
 benchmark: env
@@ -33,6 +33,7 @@ benchmark: env
 	$(BIN)/aldvae run experiments/benchmark.toml --jobs $(JOBS) --results-dir $(BENCHMARK)
 	PYTHONPATH=benchmarks $(BIN)/python -m peers.run $(BENCHMARK)
 	PYTHONPATH=benchmarks $(BIN)/python -m peers.table $(BENCHMARK)
+	PYTHONPATH=benchmarks $(BIN)/python -m peers.figure $(BENCHMARK)
 	$(BIN)/python docs/tables.py --write
 
 # Two processes with one thread each: on small tensors a second thread costs more time than it saves.

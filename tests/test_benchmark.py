@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from peers import ard_vae, estimators, fondue, oversized, run, scan, table
+from peers import ard_vae, estimators, figure, fondue, oversized, run, scan, table
 from peers.problems import COLUMNS, Cost, Problem, final_loss, find_problems, known_factors, problem_key
 from torch import nn
 
@@ -291,6 +291,7 @@ def test_the_tables_compare_every_method_with_the_grid(results: Path) -> None:
     assert summary.loc["guess", "trainings_until_answer"] == 0
     assert summary.loc["guess", "trainings_until_model"] == 1
     assert str(summary.loc["rule consolidate", "as_good"]).endswith("of 2")
+    assert tables["held_out"].empty
     (sizes,) = tables["sizes"].to_dict("records")
     starts = found[found["method"] == "rule consolidate"]["size_mean"]
     assert sizes == {
@@ -316,3 +317,24 @@ def test_the_spread_leaves_out_starts_below_the_yardstick(results: Path) -> None
     assert comparison.yardstick > 1
     assert comparison.spread("rule") == 1.5
     assert comparison.spread("another") is None
+
+
+def test_the_picture_shows_each_answer_where_the_truth_is_known_and_each_gap(tmp_path: Path) -> None:
+    rows = [
+        {"problem": "linear3", "method": figure.RULE, "sizes": "3 (5)", "truth": 3, "gap_percent": -1.5},
+        {"problem": "linear3", "method": "guess", "sizes": "64", "truth": 3, "gap_percent": 200.0},
+        {"problem": "digits", "method": "guess", "sizes": "12", "truth": None, "gap_percent": 2.0},
+        {"problem": "digits", "method": table.GRID, "sizes": "4", "truth": None, "gap_percent": 0.0},
+        {"problem": "digits", "method": "scan", "sizes": "4", "truth": None, "gap_percent": None},
+    ]
+    found = pd.DataFrame(rows)
+    assert list(figure.errors(found, figure.RULE)) == [0, 2]
+    assert list(figure.errors(found, "guess")) == [61]
+    assert figure.gaps(found, "guess") == [200.0, 2.0]
+    left, right = figure.draw(found).axes
+    assert [text.get_text() for text in left.get_yticklabels()] == ["aldvae, recommended", "guess", "scan"]
+    drawn = [np.asarray(dots.get_offsets())[:, 0].tolist() for dots in right.collections]
+    assert drawn == [[-1.5], [100.0, 2.0], []]
+    found.to_csv(tmp_path / "table.csv", index=False)
+    figure.main([str(tmp_path)])
+    assert (tmp_path / "figures" / "benchmark.png").stat().st_size > 1000
