@@ -222,6 +222,7 @@ def _method(method: str, rows: pd.DataFrame, images: Mapping[str, float | None])
         "largest_error": round(error.max(), 2),
         "largest_deviation": rows["deviation"].astype(float).max(),
         "largest_spread": rows["spread"].astype(float).max(),
+        "median_gap_percent": round(gap.median(), 3),
         "mean_gap_percent": round(gap.mean(), 3),
         "worst_gap_percent": round(gap.max(), 3),
         "as_good": f"{(rows['as_good'] == 'yes').sum()} of {len(rows)}",
