@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Stochast
 from torch import Tensor, nn
 
 import aldvae
-from aldvae.integrations.lightning import _check_trainer
+from aldvae.integrations.lightning_trainer import check_trainer
 from tests.integrations.lightning_vae import EPOCHS, LitVAE, latent_size, loaders, trainer
 
 pytestmark = pytest.mark.filterwarnings(
@@ -357,4 +357,4 @@ def test_ddp_decides_alike_in_two_processes(tmp_path: Path) -> None:
 def test_a_strategy_that_shards_is_refused() -> None:
     trainer = SimpleNamespace(strategy=type("FSDPStrategy", (), {})(), callbacks=[])
     with pytest.raises(aldvae.ArgumentError, match=r"strategy must be a single device or 'ddp' .*, not FSDPStrategy"):
-        _check_trainer(trainer)
+        check_trainer(trainer)
