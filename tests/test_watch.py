@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import aldvae
-from aldvae.compression.consolidation import LatentStatistics, consolidate
+from aldvae.compression.consolidation import consolidate
+from aldvae.compression.principal_directions import LatentStatistics
 from aldvae.compression.slots import Layout
 from aldvae.utils.errors import ArgumentError
 from tests.test_snapshot import metrics_of
