@@ -159,6 +159,19 @@ def test_a_joint_head_that_passes_for_a_plain_one_is_found() -> None:
     assert head.out_features == 20
 
 
+def test_a_check_bears_with_a_decoded_sample_from_the_prior() -> None:
+    mu, log_var, reader = nn.Linear(4, 3), nn.Linear(4, 3), nn.Linear(3, 4)
+    compressor = aldvae.Compressor(heads=[mu, log_var], readers=[reader], optimizer=None)
+
+    def forward() -> Tensor:
+        x, n = torch.randn(5, 4), mu.out_features
+        generated = reader(torch.randn(5, n))
+        loss: Tensor = (generated + reader(mu(x) + log_var(x).exp())).square().mean()
+        return loss
+
+    compressor.check(forward)
+
+
 def test_a_check_needs_a_loss_and_a_dimension_to_spare() -> None:
     head, reader = nn.Linear(4, 3), nn.Linear(3, 4)
     compressor = aldvae.Compressor(heads=[head], readers=[reader], latent_dim=3, optimizer=None)

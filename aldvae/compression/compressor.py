@@ -39,12 +39,13 @@ class Compressor:
     Args:
         heads: the layers that write the latent vector, n_z outputs each, or `Head` with a layout for one that writes
             means and log-variances. Means come first. They are shrunk in place, as all that follows.
-        readers: the layers that read it, n_z inputs each, or `Reader` for one with other inputs before z.
+        readers: the layers that read it, n_z inputs each, or `Reader` for one with other inputs before or after z.
         optimizer: one or several, which keep their state for the weights that are kept; None if the layers are not
             trained by one. A rule that may undo a removal needs it.
         along: what has one entry for each dimension: norm layers on z, and parameters and buffers (learned priors), as
             pairs ``(module, "name")``, or triples with the dimension of the tensor if its shape leaves that open.
-        latent_dim: n_z. It must be given unless heads and readers agree on it, as where a reader has other inputs too.
+        latent_dim: n_z. It must be given where sizes leave it open: if a reader has other inputs too, and for a single
+            head without a layout.
         sizes: attributes that hold the latent size and follow it, as pairs ``(object, "latent_dim")``.
         on_resize: called with the latent size whenever the layers have new parameters, for all else that must follow.
         model: the whole VAE. Undoing a removal then restores its buffers too (running means of batch norms). Without
@@ -65,7 +66,7 @@ class Compressor:
     Attributes:
         heads, readers: the layers themselves.
         neurons: the positions in the initial model of the neurons that are left, in ascending order; after the first
-            consolidation 0 to n_z - 1, since the dimensions are others then, those with most information first.
+            consolidation 0 to n_z - 1: its dimensions are new ones, those with most information first.
         epoch: the number of calls of `step` so far.
         stop_epoch: the epoch at which the rule stopped or, with `stop=False`, would have; None before.
         stop_latent_dim: the size with which it stopped, or would have; None before.

@@ -43,12 +43,12 @@ def latent_space(
         tuple(_along(item, f"along[{i}]", size) for i, item in enumerate(along)),
     )
     for slot, given in zip(space.readers, given_readers, strict=True):
-        _check_reader(slot, given, size)
+        _check_start(slot, given, size)
     _check_twice(space)
     return space
 
 
-def _check_reader(slot: Slot, given: Reader, size: int) -> None:
+def _check_start(slot: Slot, given: Reader, size: int) -> None:
     """Raise `ArgumentError` unless it is told where the latent vector lies among the inputs, and fits there."""
     if slot.start + size > slot.width:
         problem = f"{size} values from input {slot.start} on do not fit its {slot.width} inputs"

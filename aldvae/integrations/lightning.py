@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,7 +13,7 @@ from aldvae.compression.rules.base import AnyRule
 from aldvae.compression.rules.consolidate import ConsolidatingRule
 from aldvae.compression.units import SUMMED, Units
 from aldvae.compression.watch import Posterior, Scale, Watch
-from aldvae.integrations.lightning_trainer import agree, check_trainer, is_training
+from aldvae.integrations.lightning_trainer import agree, check_trainer, hold_early_stopping, is_training, validations
 from aldvae.integrations.names import HeadName, NamedSlots, ReaderName, find_value, missing_package
 from aldvae.utils.errors import ArgumentError
 
@@ -44,12 +44,12 @@ class LatentSize(Callback):
     Args:
         heads: names of the layers that write posterior means and scales (`fc_mu`, or dotted: `encoder.fc_mu`), or one
             that writes both, as a pair of name and layout: ``("fc", "blocks")``.
-        readers: names of the layers that read the latent vector; for one with other inputs before z, a pair of the name
-            and the position at which z begins.
+        readers: names of the layers that read the latent vector; for one with other inputs too, a pair of the name and
+            the position at which z begins: ``("decoder.0", 10)``.
         along: names of what has one entry for each dimension: norm layers on z, parameters and buffers.
         sizes: names of attributes and hyper-parameters of the module that hold the latent size, and follow it. With the
             hyper-parameter among them, `load_from_checkpoint` builds the module in its new size. The first one is
-            asked for the size where readers have other inputs too.
+            asked for the size where the layers leave it open, as where readers have other inputs too.
         scale: what the second head writes; see `Compressor.watch`.
         recon_loss: the name under which validation logs the reconstruction loss, in nats per sample: summed, not
             averaged, over the values of a sample, or as `units` says. `RobustRule` needs it; the default rule does not.
@@ -107,6 +107,26 @@ class LatentSize(Callback):
             raise ValueError("the layers are known once the trainer has been set up: call `fit` first")
         return self._slots
 
+    def check(self, pl_module: LightningModule, forward: Callable[[], Tensor]) -> None:
+        """Rehearse a removal before training; all is then as before. `forward` returns the training loss of a batch.
+
+        ::
+
+            size.check(vae, lambda: vae.training_step(batch, 0))
+
+        Raises `ArgumentError` that names what is wrong; see `Compressor.check`.
+        """
+        slots = NamedSlots(pl_module, self.heads, self.readers, self.along, self.sizes)
+        compressor = Compressor(
+            heads=slots.heads,
+            readers=slots.readers,
+            along=slots.along,
+            latent_dim=slots.space.size,
+            optimizer=None,
+            on_resize=slots.write_size,
+        )
+        compressor.check(forward)
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the layers, and prepare them for a checkpoint of another size."""
         self._slots = NamedSlots(pl_module, self.heads, self.readers, self.along, self.sizes)
@@ -115,7 +135,11 @@ class LatentSize(Callback):
         if stage == "fit":
             check_trainer(trainer)
             self._saved = {}
-            self._hold_early_stopping(trainer)
+            if (held := hold_early_stopping(trainer, self.epochs)) is not None:
+                rank_zero_info(
+                    f"LatentSize: EarlyStopping may end training after epoch {held}; for less, set "
+                    "LatentSize(epochs=...)"
+                )
 
     def _before_loading(self, _: nn.Module, weights: Mapping[str, Tensor], prefix: str, *__: object) -> None:
         self.slots.fit_to(weights, prefix)
@@ -124,19 +148,6 @@ class LatentSize(Callback):
         """Stop watching the module."""
         self._loading.remove()
         self._hooks.close()
-
-    def _budget(self, trainer: Trainer) -> int:
-        """Return the number of epochs that are validated."""
-        return int((self.epochs or trainer.max_epochs) // trainer.check_val_every_n_epoch)
-
-    def _hold_early_stopping(self, trainer: Trainer) -> None:
-        if not trainer.early_stopping_callbacks:
-            return
-        epochs = self._budget(trainer) * trainer.check_val_every_n_epoch
-        trainer.fit_loop.min_epochs = max(trainer.fit_loop.min_epochs or 0, epochs)
-        rank_zero_info(
-            f"LatentSize: EarlyStopping may end training after epoch {epochs}; for less, set LatentSize(epochs=...)"
-        )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the compressor: the optimisers exist now, and have not loaded their state yet."""
@@ -152,7 +163,7 @@ class LatentSize(Callback):
             model=pl_module,
             units=self.units,
             rule=self.rule,
-            epochs=self._budget(trainer),
+            epochs=validations(trainer, self.epochs),
             seed=self.seed,
         )
         self._measured = None

@@ -22,6 +22,20 @@ def is_training(trainer: Trainer) -> bool:
     return trainer.state.fn == "fit" and not trainer.sanity_checking
 
 
+def validations(trainer: Trainer, epochs: int | None) -> int:
+    """Return in how many of `epochs`, by default of all epochs of the trainer, it validates."""
+    return int((epochs or trainer.max_epochs) // trainer.check_val_every_n_epoch)
+
+
+def hold_early_stopping(trainer: Trainer, epochs: int | None) -> int | None:
+    """Let `EarlyStopping` act only after the budget `epochs`; return the last epoch of that, None if there is none."""
+    if not trainer.early_stopping_callbacks:
+        return None
+    last: int = validations(trainer, epochs) * trainer.check_val_every_n_epoch
+    trainer.fit_loop.min_epochs = max(trainer.fit_loop.min_epochs or 0, last)
+    return last
+
+
 def check_trainer(trainer: Trainer) -> None:
     """Raise `ArgumentError` for a trainer with which the size cannot be found."""
     strategy = type(trainer.strategy).__name__

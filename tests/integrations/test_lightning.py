@@ -272,6 +272,8 @@ def test_early_stopping_waits_for_the_budget(tmp_path: Path) -> None:
         ({"beta": "gamma"}, "beta names neither a logged metric nor an attribute of LitVAE: gamma"),
         ({"recon_loss": "val_mse"}, "recon_loss val_mse was not logged .*val_loss"),
         ({"heads": ["fc_mu"]}, "heads must be two layers"),
+        ({"heads": ["fc_mu"], "sizes": []}, "latent_dim must be given: one head .*; let sizes name the attribute"),
+        ({"readers": ["decoder.0", "decoder.2"]}, r"readers\[1\] has 64 inputs for a latent size of 16"),
     ],
 )
 def test_an_invalid_argument_is_named(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -340,6 +342,21 @@ def test_slots_are_named_with_their_layout_and_start(tmp_path: Path) -> None:
     assert vae.decoder[0].in_features == n + 1
     assert vae.norm.num_features == n
     assert vae.latent_dim == n
+
+
+def test_a_check_before_training_finds_a_wrong_layout() -> None:
+    vae, batch = Conditional(), loaders()[0].dataset[:20]
+    before = flat(vae.state_dict())
+    names: dict[str, Any] = {"readers": [("decoder.0", 1)], "along": ["norm"]}
+    latent_size(heads=[("head", "blocks")], **names).check(vae, lambda: vae.training_step(batch, 0))
+    assert flat(vae.state_dict()) == before
+    with pytest.raises(aldvae.ArgumentError, match=r"heads\[0\] writes one dimension at .*; check layout"):
+        latent_size(heads=[("head", "interleaved")], **names).check(vae, lambda: vae.training_step(batch, 0))
+    with pytest.raises(aldvae.ArgumentError, match=r"readers\[0\] reads dimension 14 .*; check start"):
+        latent_size(heads=[("head", "blocks")], readers=[("decoder.0", 0)], along=["norm"]).check(
+            vae, lambda: vae.training_step(batch, 0)
+        )
+    assert vae.latent_dim == vae.norm.num_features == 16
 
 
 def test_ddp_decides_alike_in_two_processes(tmp_path: Path) -> None:
