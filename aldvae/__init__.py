@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aldvae.compression.compressor import Compressor
-    from aldvae.compression.consolidation import LatentStatistics, consolidate
+    from aldvae.compression.consolidation import consolidate
     from aldvae.compression.information import Directions
+    from aldvae.compression.principal_directions import LatentStatistics
     from aldvae.compression.rules.base import Decision, Rule
     from aldvae.compression.rules.consolidate import ConsolidatingRule
     from aldvae.compression.rules.robust import RobustRule
@@ -58,7 +59,7 @@ _HOME = {
     "Decision": "aldvae.compression.rules.base",
     "Directions": "aldvae.compression.information",
     "Head": "aldvae.compression.slots",
-    "LatentStatistics": "aldvae.compression.consolidation",
+    "LatentStatistics": "aldvae.compression.principal_directions",
     "PaperRule": "aldvae.compression.rules.slopes",
     "Reader": "aldvae.compression.slots",
     "RobustRule": "aldvae.compression.rules.robust",

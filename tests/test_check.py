@@ -49,7 +49,7 @@ class Conditional(nn.Module):
 def slots_of(model: Conditional) -> dict[str, Any]:
     return {
         "heads": [aldvae.Head(model.head, layout=model.layout)],  # type: ignore[arg-type]
-        "readers": [aldvae.Reader(model.decoder[0], start=LABELS), model.classifier],
+        "readers": [aldvae.Reader(model.decoder[0], start=LABELS), aldvae.Reader(model.classifier, start=0)],
         "along": [model.norm, (model, "prior")],
         "latent_dim": SIZE,
         "sizes": [(model, "latent_dim")],
@@ -149,18 +149,35 @@ def test_a_joint_head_that_passes_for_a_plain_one_is_found() -> None:
         loss: Tensor = reader(z).square().mean()
         return loss
 
-    compressor = aldvae.Compressor(heads=[head], readers=[reader], optimizer=None)
+    with pytest.raises(
+        ArgumentError, match=r"latent_dim must be given: one head has 20 outputs, as many as the readers"
+    ):
+        aldvae.Compressor(heads=[head], readers=[reader], optimizer=None)
+    compressor = aldvae.Compressor(heads=[head], readers=[reader], latent_dim=20, optimizer=None)
     with pytest.raises(ArgumentError, match=r"readers\[0\] does not read the latent vector at its input 19"):
         compressor.check(forward)
     assert head.out_features == 20
 
 
+def test_a_check_bears_with_a_decoded_sample_from_the_prior() -> None:
+    mu, log_var, reader = nn.Linear(4, 3), nn.Linear(4, 3), nn.Linear(3, 4)
+    compressor = aldvae.Compressor(heads=[mu, log_var], readers=[reader], optimizer=None)
+
+    def forward() -> Tensor:
+        x, n = torch.randn(5, 4), mu.out_features
+        generated = reader(torch.randn(5, n))
+        loss: Tensor = (generated + reader(mu(x) + log_var(x).exp())).square().mean()
+        return loss
+
+    compressor.check(forward)
+
+
 def test_a_check_needs_a_loss_and_a_dimension_to_spare() -> None:
     head, reader = nn.Linear(4, 3), nn.Linear(3, 4)
-    compressor = aldvae.Compressor(heads=[head], readers=[reader], optimizer=None)
+    compressor = aldvae.Compressor(heads=[head], readers=[reader], latent_dim=3, optimizer=None)
     with pytest.raises(ArgumentError, match="forward must return the training loss"):
         compressor.check(lambda: reader(head(torch.randn(2, 4))))
-    small = aldvae.Compressor(heads=[nn.Linear(4, 2)], readers=[nn.Linear(2, 4)], optimizer=None)
+    small = aldvae.Compressor(heads=[nn.Linear(4, 2)], readers=[nn.Linear(2, 4)], latent_dim=2, optimizer=None)
     with pytest.raises(ArgumentError, match="forward cannot be checked"):
         small.check(lambda: torch.zeros(()))
 

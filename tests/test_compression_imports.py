@@ -42,7 +42,12 @@ def test_compression_loads_torch_and_numpy_alone() -> None:
     assert modules & {module.split(".")[0] for module in after} == set()
 
 
-LIBRARIES = {"lightning": {"lightning", "pytorch_lightning"}, "pythae": {"pythae"}, "scvi": {"lightning"}}
+LIBRARIES = {
+    "lightning": {"lightning", "pytorch_lightning"},
+    "lightning_trainer": {"lightning"},
+    "pythae": {"pythae"},
+    "scvi": {"lightning"},
+}
 
 
 def test_an_integration_imports_torch_and_its_library_alone() -> None:

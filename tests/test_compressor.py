@@ -162,3 +162,14 @@ def test_errors_name_what_is_missing() -> None:
     by_kl, _ = compressor_of(Small(), select="kl", rule=PaperRule(patience=1))
     with pytest.raises(ArgumentError, match=r"^kl must be the KL divergence of all 20 dimensions"):
         step_all(by_kl, 1)
+
+
+@pytest.mark.parametrize("rule", [PaperRule(), aldvae.RobustRule(), aldvae.ConsolidatingRule(epochs=20)])
+def test_a_posterior_of_another_size_than_the_heads_is_refused_at_the_first_step(rule: Any) -> None:
+    """Two joint heads, of means and log-variances each, pass for 20 dimensions; a posterior of 10 tells otherwise."""
+    compressor, _ = compressor_of(Small(), rule=rule)
+    metrics: Any = {"recon_loss": 1.0, "silhouette": 0.1, "fid_recon": 1.0, "fid_gen": 1.0}
+    with pytest.raises(ArgumentError, match=r"^kl must have 20 values, the latent size of the heads, not 10"):
+        compressor.step(kl=[1.0] * 10, **metrics)
+    with pytest.raises(ArgumentError, match=r"^mu must be \(N, 20\), not \(7, 10\)"):
+        compressor.step(mu=torch.zeros(7, 10), log_var=torch.zeros(7, 10), **metrics)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import aldvae
-from aldvae.compression.consolidation import LatentStatistics, consolidate
+from aldvae.compression.consolidation import consolidate
+from aldvae.compression.principal_directions import LatentStatistics
 from tests.test_surgery import OPTIMIZERS, Toy, train
 
 

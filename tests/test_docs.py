@@ -89,9 +89,10 @@ def test_the_rule_of_ones_own_in_the_page_decides() -> None:
     (block,) = [block for block in blocks if "HalveOnce" in block]
     names: dict[str, Any] = {"aldvae": aldvae, "dataclass": dataclass}
     exec(block, names)
-    head, reader = nn.Linear(4, 8), nn.Linear(8, 4)
-    optimizer = torch.optim.Adam([*head.parameters(), *reader.parameters()])
-    compressor = aldvae.Compressor(heads=[head], readers=[reader], optimizer=optimizer, rule=names["HalveOnce"]())
+    layers = [nn.Linear(4, 8), nn.Linear(4, 8), nn.Linear(8, 4)]
+    optimizer = torch.optim.Adam([parameter for layer in layers for parameter in layer.parameters()])
+    rule = names["HalveOnce"]()
+    compressor = aldvae.Compressor(heads=layers[:2], readers=layers[2:], optimizer=optimizer, rule=rule)
     sizes = [compressor.step(recon_loss=1.0).latent_dim for _ in range(4)]
     assert sizes == [8, 8, 4, 4]
     assert compressor.stop_epoch == 3

@@ -120,9 +120,9 @@ def test_a_head_writes_the_same_for_the_dimensions_that_stay(
         return outputs.unflatten(1, (2 if layout else 1, -1))
 
     before = quantities(head(x))
-    aldvae.remove_neurons([aldvae.Head(head, layout)], [partner], removed, optimizer)
+    aldvae.remove_neurons([aldvae.Head(head, layout)], [partner], removed, optimizer, latent_dim=size)
     for twin in twins.values():
-        aldvae.remove_neurons([aldvae.Head(twin, layout)], [nn.Linear(size, 2)], removed)
+        aldvae.remove_neurons([aldvae.Head(twin, layout)], [nn.Linear(size, 2)], removed, latent_dim=size)
     torch.testing.assert_close(quantities(head(x)), before[:, :, keep], rtol=1e-5, atol=1e-6)
     check_optimizer_follows(head, optimizer, twins)
     check_all_move(head, x, optimizer)
@@ -193,7 +193,7 @@ def test_what_lies_along_the_latent_vector_follows(kind: str, subset: tuple[int,
     norm.eval()
     before = norm(x)
     along: list[Any] = [norm, (owner, "prior", 1), (owner, "scales", 1)]
-    aldvae.remove_neurons([head], [reader], removed, optimizer, along=along)
+    aldvae.remove_neurons([head], [reader], removed, optimizer, along=along, latent_dim=size)
     torch.testing.assert_close(norm(x[:, keep]), before[:, keep])
     assert torch.equal(owner.prior, prior[:, keep])
     assert torch.equal(owner.scales, scales[:, keep])
@@ -212,7 +212,7 @@ def test_a_layer_norm_follows() -> None:
     norm = nn.LayerNorm(5)
     nn.init.normal_(norm.weight)
     weight = norm.weight.detach().clone()
-    aldvae.remove_neurons([nn.Linear(3, 5)], [nn.Linear(5, 2)], [1, 2], along=[norm])
+    aldvae.remove_neurons([nn.Linear(3, 5)], [nn.Linear(5, 2)], [1, 2], along=[norm], latent_dim=5)
     assert (norm.normalized_shape, norm(torch.randn(4, 3)).shape) == ((3,), (4, 3))
     assert torch.equal(norm.weight, weight[[0, 3, 4]])
 
@@ -237,13 +237,14 @@ def test_growth_keeps_what_was_there(layout: Layout) -> None:
 
 
 def test_the_size_is_read_off_only_where_it_is_beyond_doubt() -> None:
-    def size(*, latent_dim: int | None = None, head: Any = None, start: int = 0, inputs: int = 10) -> int:
-        heads = [head if head is not None else nn.Linear(3, 10)]
+    def size(*, latent_dim: int | None = None, head: Any = None, start: int | None = None, inputs: int = 10) -> int:
+        heads = [nn.Linear(3, 10), nn.Linear(3, 10)] if head is None else [head]
         return latent_space(heads, [aldvae.Reader(nn.Linear(inputs, 2), start)], latent_dim=latent_dim).size
 
     joint = nn.Linear(3, 20)
     assert size() == size(start=5, inputs=15) == size(head=aldvae.Head(joint, "blocks")) == 10
-    assert size(head=aldvae.Head(joint, "interleaved"), inputs=20, latent_dim=10) == 10
+    assert size(head=aldvae.Head(joint, "interleaved"), inputs=20, latent_dim=10, start=0) == 10
+    assert size(head=joint, inputs=20, latent_dim=20) == 20
     cases: dict[str, dict[str, Any]] = {
         r"heads\[0\] has 20 outputs for a latent size of 10: give its layout": {"head": joint},
         "latent_dim must be given: .* the readers have 20 inputs": {"head": aldvae.Head(joint, "blocks"), "inputs": 20},
@@ -253,7 +254,12 @@ def test_the_size_is_read_off_only_where_it_is_beyond_doubt() -> None:
             "start": 3,
             "latent_dim": 10,
         },
-        r"heads\[0\] has 20 outputs .* give its layout": {"head": joint, "inputs": 20, "latent_dim": 10},
+        r"heads\[0\] has 20 outputs .* give its layout": {"head": joint, "inputs": 20, "latent_dim": 10, "start": 0},
+        "latent_dim must be given: one head has 20 outputs, as many as .* give its layout": {
+            "head": joint,
+            "inputs": 20,
+        },
+        r"readers\[0\] has 12 inputs .* as in aldvae.Reader\(module, start=0\)": {"inputs": 12, "latent_dim": 10},
         "latent_dim does not fit: .* no multiple of 7": {"latent_dim": 7},
     }
     for message, arguments in cases.items():
@@ -283,7 +289,7 @@ def test_layers_that_cannot_be_shrunk_are_refused_with_the_remedy() -> None:
     ]
     for message, arguments in cases:
         with pytest.raises((TypeError, ValueError), match=message):
-            latent_space(**{"heads": [head], "readers": [reader], **arguments})
+            latent_space(**{"heads": [head], "readers": [reader], "latent_dim": 6, **arguments})
     with pytest.raises(ValueError, match="layout bloks is not known; did you mean blocks"):
         aldvae.Head(head, layout="bloks")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="start must be 0 or more"):
@@ -295,7 +301,7 @@ def test_tied_readers_stay_tied_and_other_ties_are_refused() -> None:
     second.weight = first.weight
     tied: list[Tensor] = [*head.parameters(), first.weight, first.bias, second.bias]
     optimizer = torch.optim.Adam(tied)
-    aldvae.remove_neurons([head], [first, second], [0], optimizer)
+    aldvae.remove_neurons([head], [first, second], [0], optimizer, latent_dim=6)
     assert first.weight is second.weight
     assert first.weight.shape == (6, 5)
     assert sum(p is first.weight for group in optimizer.param_groups for p in group["params"]) == 1
@@ -303,7 +309,7 @@ def test_tied_readers_stay_tied_and_other_ties_are_refused() -> None:
     reader = nn.Linear(6, 6)
     reader.weight = square.weight
     with pytest.raises(ValueError, match="untie"):
-        latent_space([square], [reader])
+        latent_space([square], [reader], latent_dim=6)
 
 
 def test_lazy_layers_that_are_built_and_compiled_layers_work() -> None:
@@ -311,7 +317,7 @@ def test_lazy_layers_that_are_built_and_compiled_layers_work() -> None:
     lazy(torch.zeros(1, 6))
     compiled: Any = torch.compile(head, backend="eager")
     compiled(torch.randn(4, 3))
-    aldvae.remove_neurons([compiled], [lazy], [5])
+    aldvae.remove_neurons([compiled], [lazy], [5], latent_dim=6)
     assert lazy(compiled(torch.randn(4, 3))).shape == (4, 2)
     assert head.out_features == lazy.in_features == 5
 
@@ -332,7 +338,7 @@ def test_several_optimisers_with_groups_follow() -> None:
 
     step()
     momentum = optimizers[1].state[reader.weight]["momentum_buffer"]
-    aldvae.remove_neurons([head], [reader], [2, 4], optimizers)
+    aldvae.remove_neurons([head], [reader], [2, 4], optimizers, latent_dim=6)
     assert torch.equal(optimizers[1].state[reader.weight]["momentum_buffer"], momentum[:, [0, 1, 3, 5]])
     assert [len(group["params"]) for group in optimizers[0].param_groups] == [1, 1]
     before = [p.detach().clone() for p in (*head.parameters(), *reader.parameters())]
@@ -340,4 +346,4 @@ def test_several_optimisers_with_groups_follow() -> None:
     after = [*head.parameters(), *reader.parameters()]
     assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     with pytest.raises(ValueError, match="does not hold"):
-        aldvae.remove_neurons([head], [reader], [0], optimizers[:1])
+        aldvae.remove_neurons([head], [reader], [0], optimizers[:1], latent_dim=4)

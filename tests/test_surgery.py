@@ -214,7 +214,7 @@ def test_layers_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="does not fit"):
         remove_neurons([nn.Linear(2, 5)], [nn.Linear(4, 2)], [0])
     with pytest.raises(ValueError, match=r"positions \[4\]"):
-        remove_neurons([nn.Linear(2, 4)], [nn.Linear(4, 2)], [4])
+        remove_neurons([nn.Linear(2, 4)], [nn.Linear(4, 2)], [4], latent_dim=4)
     layer = nn.Linear(2, 4)
     with pytest.raises(ValueError, match="listed twice"):
         remove_neurons([layer, layer], [nn.Linear(4, 2)], [0])

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import aldvae
-from aldvae.compression.consolidation import LatentStatistics, consolidate
+from aldvae.compression.consolidation import consolidate
+from aldvae.compression.principal_directions import LatentStatistics
 from aldvae.compression.slots import Layout
 from aldvae.utils.errors import ArgumentError
 from tests.test_snapshot import metrics_of
@@ -106,7 +107,7 @@ def test_a_watch_that_sees_nothing_or_cannot_is_refused() -> None:
         pass
     with pytest.raises(ZeroDivisionError), compressor.watch():
         raise ZeroDivisionError
-    alone = aldvae.Compressor(heads=[mu], readers=[reader], optimizer=None)
+    alone = aldvae.Compressor(heads=[mu], readers=[reader], latent_dim=5, optimizer=None)
     with pytest.raises(ArgumentError, match="heads must be two, means and scales"), alone.watch():
         pass
     rule = aldvae.ConsolidatingRule(epochs=20)
@@ -267,9 +268,8 @@ def test_averaged_losses_decide_as_summed_ones(mean_kl: bool) -> None:
         optimizer = torch.optim.SGD([*head.parameters(), *reader.parameters()], lr=0.1)
         weight = beta / values * (start if mean_kl else 1) if averaged else beta
         units: dict[str, Any] = {"units": aldvae.Units(values=values, mean_kl=mean_kl)} if averaged else {}
-        compressor = aldvae.Compressor(
-            heads=[head], readers=[reader], optimizer=optimizer, rule=aldvae.RobustRule(beta=weight), **units
-        )
+        layers: dict[str, Any] = {"heads": [head], "readers": [reader], "latent_dim": start}
+        compressor = aldvae.Compressor(**layers, optimizer=optimizer, rule=aldvae.RobustRule(beta=weight), **units)
         found = []
         for _ in range(6 if mean_kl else 30):  # An averaged divergence is that of another beta at another size.
             metrics = metrics_of(7, compressor.latent_dim)
@@ -292,7 +292,7 @@ def test_a_rules_beta_follows_the_size_if_the_divergence_is_averaged() -> None:
     assert compressor.rule.beta == pytest.approx(78.4)
     compressor = compressor_of(rule=rule, units=aldvae.Units(values=784, mean_kl=True))
     assert compressor.rule.beta == pytest.approx(0.1 * 784 / 20)
-    compressor.neurons = list(range(5))
+    aldvae.remove_neurons(compressor.heads, compressor.readers, range(5, 20))
     assert compressor.rule.beta == pytest.approx(0.1 * 784 / 5)
     with pytest.raises(ArgumentError, match="values must be 1 or more"):
         aldvae.Units(values=0)
@@ -360,7 +360,11 @@ def test_an_undo_restores_buffers_and_all_sizes_follow(through: str) -> None:
 
 
 def test_sizes_that_are_not_the_latent_size_are_refused() -> None:
-    layers: dict[str, Any] = {"heads": [nn.Linear(3, 5)], "readers": [nn.Linear(5, 3)], "optimizer": None}
+    layers: dict[str, Any] = {
+        "heads": [nn.Linear(3, 5), nn.Linear(3, 5)],
+        "readers": [nn.Linear(5, 3)],
+        "optimizer": None,
+    }
     owner: Any = nn.Module()
     owner.width = 10
     for name, value in (("width", "10"), ("latent_dim", "None")):
@@ -369,7 +373,11 @@ def test_sizes_that_are_not_the_latent_size_are_refused() -> None:
 
 
 def test_several_processes_need_to_be_told_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
-    layers: dict[str, Any] = {"heads": [nn.Linear(3, 5)], "readers": [nn.Linear(5, 3)], "optimizer": None}
+    layers: dict[str, Any] = {
+        "heads": [nn.Linear(3, 5), nn.Linear(3, 5)],
+        "readers": [nn.Linear(5, 3)],
+        "optimizer": None,
+    }
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     with pytest.raises(ArgumentError, match="on_resize must be given with several processes: wrap the model"):

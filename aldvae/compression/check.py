@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -195,14 +195,20 @@ def _trace(space: LatentSpace, forward: Callable[[], Tensor]) -> None:
         if not tensors:
             raise ArgumentError(slot.label, "is not called in the forward pass; check an uncompiled model")
     for slot, inputs in read.items():
-        _check_reader(slot, inputs[0], written, space.size)
+        _check_reader(slot, inputs, written, space.size)
 
 
-def _check_reader(slot: Slot, value: Tensor | PackedSequence, written: dict[Slot, list[Tensor]], size: int) -> None:
-    value = by_samples(slot.module, value.data if isinstance(value, PackedSequence) else value)
+def _check_reader(
+    slot: Slot, inputs: Sequence[Tensor | PackedSequence], written: dict[Slot, list[Tensor]], size: int
+) -> None:
     position = slot.start + size - 1
-    sources = {head: _sources(value[..., position], head, outputs) for head, outputs in written.items()}
-    if not any(sources.values()):
+    sources: dict[Slot, set[int]] = {}
+    for value in inputs:  # Those of some calls may be samples from the prior.
+        samples = by_samples(slot.module, value.data if isinstance(value, PackedSequence) else value)
+        sources = {head: _sources(samples[..., position], head, outputs) for head, outputs in written.items()}
+        if any(sources.values()):
+            break
+    else:
         problem = f"does not read the latent vector at its input {position}, where its last dimension should be"
         raise ArgumentError(slot.label, f"{problem}; check start")
     for head, found in sources.items():

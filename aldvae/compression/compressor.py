@@ -14,18 +14,16 @@ from torch.optim import Optimizer
 from aldvae.compression.check import check_slots
 from aldvae.compression.information import Directions
 from aldvae.compression.layers import latent_space
+from aldvae.compression.neurons import LatentNeurons
 from aldvae.compression.optimizers import optimizer_list
 from aldvae.compression.resizing import Resizable
 from aldvae.compression.rules.base import AnyRule, Decision
 from aldvae.compression.rules.slopes import PaperRule
-from aldvae.compression.selection import selection
 from aldvae.compression.slots import Along, Head, Reader
-from aldvae.compression.snapshot import Snapshot
-from aldvae.compression.steps import Step, TrialBackup
+from aldvae.compression.steps import Step
 from aldvae.compression.support import check_rule, check_scale, consolidates
 from aldvae.compression.units import SUMMED, Units
 from aldvae.compression.watch import Posterior, Scale, Watch
-from aldvae.utils.seeding import generator
 
 
 class Compressor:
@@ -41,12 +39,13 @@ class Compressor:
     Args:
         heads: the layers that write the latent vector, n_z outputs each, or `Head` with a layout for one that writes
             means and log-variances. Means come first. They are shrunk in place, as all that follows.
-        readers: the layers that read it, n_z inputs each, or `Reader` for one with other inputs before z.
+        readers: the layers that read it, n_z inputs each, or `Reader` for one with other inputs before or after z.
         optimizer: one or several, which keep their state for the weights that are kept; None if the layers are not
             trained by one. A rule that may undo a removal needs it.
         along: what has one entry for each dimension: norm layers on z, and parameters and buffers (learned priors), as
             pairs ``(module, "name")``, or triples with the dimension of the tensor if its shape leaves that open.
-        latent_dim: n_z. It must be given unless heads and readers agree on it, as where a reader has other inputs too.
+        latent_dim: n_z. It must be given where sizes leave it open: if a reader has other inputs too, and for a single
+            head without a layout.
         sizes: attributes that hold the latent size and follow it, as pairs ``(object, "latent_dim")``.
         on_resize: called with the latent size whenever the layers have new parameters, for all else that must follow.
         model: the whole VAE. Undoing a removal then restores its buffers too (running means of batch norms). Without
@@ -67,7 +66,7 @@ class Compressor:
     Attributes:
         heads, readers: the layers themselves.
         neurons: the positions in the initial model of the neurons that are left, in ascending order; after the first
-            consolidation 0 to n_z - 1, since the dimensions are others then, those with most information first.
+            consolidation 0 to n_z - 1: its dimensions are new ones, those with most information first.
         epoch: the number of calls of `step` so far.
         stop_epoch: the epoch at which the rule stopped or, with `stop=False`, would have; None before.
         stop_latent_dim: the size with which it stopped, or would have; None before.
@@ -101,18 +100,21 @@ class Compressor:
         space = latent_space(heads, readers, along, latent_dim)
         self._model = Resizable(space, optimizer_list(optimizer), tuple(sizes), on_resize, model, freeze)
         self.heads, self.readers = ([slot.module for slot in slots] for slots in (space.heads, space.readers))
-        self.neurons, self.units = list(range(space.size)), units
         rule = rule if rule is not None else PaperRule()
         self._rule: AnyRule = rule if epochs is None else rule.with_epochs(epochs)
-        self.select = select if select is not None else self.rule.default_select
-        self._selection = selection(self.select)
+        self.select = select if select is not None else self._rule.default_select
+        self._neurons, self.units = LatentNeurons(self._model, self.select, seed), units
         check_rule(self.rule, self.select, self._model, stop=stop)
-        self.seed, self.stop, self.epochs, self.epoch = seed, stop, epochs, 0
+        self.stop, self.epochs, self.epoch = stop, epochs, 0
         self.stop_epoch: int | None = None
         self.stop_latent_dim: int | None = None
         self.answer: Decision | None = None
         self._state, self._posterior = self.rule.init(), Posterior()
-        self._backup: TrialBackup | None = None
+
+    @property
+    def neurons(self) -> list[int]:
+        """The positions in the initial model of the neurons that are left; see the class."""
+        return self._neurons.left
 
     @property
     def rule(self) -> AnyRule:
@@ -122,7 +124,7 @@ class Compressor:
     @property
     def latent_dim(self) -> int:
         """The current latent size, n_z."""
-        return len(self.neurons)
+        return self._model.space.size
 
     @property
     def found(self) -> bool:
@@ -201,6 +203,7 @@ class Compressor:
         posterior, self._posterior = self._posterior.override(kl, mu, log_var), Posterior()
         if self.found and self.stop:
             return Step(self.latent_dim)
+        posterior.check_size(self.latent_dim)
         before = self._model.space.parameters
         step = self._decide(posterior, self.units.metrics_in_nats(metrics, self.latent_dim))
         if any(new is not old for new, old in zip(self._model.space.parameters, before, strict=True)):
@@ -211,7 +214,7 @@ class Compressor:
         kl, rule = posterior.kl, self.rule
         directions, beta = None, float(getattr(rule, "beta", 1.0))
         if consolidates(rule) and rule.is_due(self.epoch):
-            directions = posterior.directions(self.latent_dim, beta)
+            directions = posterior.directions(beta)
         if directions is not None:
             kl, metrics = list(directions.own(beta)), {**metrics, "copies": directions.copies(beta)}
         self._state, decision = rule.adapt(self._state, self.epoch, self.latent_dim, metrics, kl)
@@ -223,17 +226,11 @@ class Compressor:
             self.answer = decision
         if directions is not None:
             return self._consolidate(decision, directions, posterior.power)
-        if decision.undo and self._backup is not None:
-            kl = self._undo(self._backup)
-        self._backup = None
-        return self._apply(decision, kl)
+        return self._apply(decision, self._neurons.end_trial(decision, kl))
 
     def _consolidate(self, decision: Decision, directions: Directions, power: float) -> Step:
-        """Rewrite the latent space in the directions that the decision keeps, and add the dimensions it asks for."""
-        if decision.keep is not None and self.epoch != self.epochs:
-            self._model.rewrite(directions.statistics, decision.keep, power)
-            self._model.grow(decision.grow, generator(self.seed, "growth", self.epoch))
-        self.neurons = list(range(self._model.space.size))
+        if self.epoch != self.epochs:
+            self._neurons.consolidate(decision, directions, power, self.epoch)
         if decision.stop:
             self.stop_epoch, self.stop_latent_dim = self.epoch, self.latent_dim
         return Step(self.latent_dim, decision, directions=directions)
@@ -243,57 +240,32 @@ class Compressor:
         n = decision.remove_if_continuing if decision.stop and not self.stop else decision.remove
         # No training follows the last epoch. A removal that comes with the stop needs none.
         is_last = self.epoch == self.epochs and not (decision.stop and self.stop)
-        step = self._remove(0 if is_last else n, decision, kl)
+        step = self._neurons.remove(0 if is_last else n, decision, kl, self.epoch)
         if stops:
             self.stop_epoch, self.stop_latent_dim = self.epoch, self.latent_dim if self.stop else decision.latent_dim
         return step
-
-    def _remove(self, n: int, decision: Decision, kl: list[float] | None) -> Step:
-        if n == 0:
-            return Step(self.latent_dim, decision)
-        positions = self._selection(latent_dim=self.latent_dim, n=n, seed=self.seed, epoch=self.epoch, kl=kl)
-        if decision.trial:
-            self._backup = TrialBackup(self._model.snapshot(), list(self.neurons), kl)
-        self._model.shrink(positions)
-        removed = tuple(self.neurons[position] for position in positions)
-        self.neurons = [neuron for neuron in self.neurons if neuron not in removed]
-        return Step(self.latent_dim, decision, tuple(positions), removed)
-
-    def _undo(self, backup: TrialBackup) -> list[float] | None:
-        """Undo the removal on trial; return the KL divergences from before it."""
-        self._model.restore(backup.snapshot, len(backup.neurons))
-        self.neurons = list(backup.neurons)
-        return backup.kl
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as numbers, lists and dictionaries, and, during a trial, the tensors needed to undo it."""
         return {
             "epoch": self.epoch,
-            "neurons": list(self.neurons),
             "stop_epoch": self.stop_epoch,
             "stop_latent_dim": self.stop_latent_dim,
             "answer": self.answer and asdict(self.answer),
             "rule": asdict(self._state),
-            "before": self._backup and (self._backup.snapshot.to_state(), self._backup.neurons, self._backup.kl),
+            **self._neurons.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state that `state_dict` returned, and shrink or extend the layers to its size.
 
-        Call it on a fresh model of the initial size, before you load the states of the model and of the optimiser:
-        their shapes fit only then.
+        Call it on a fresh model of the initial size, or of the size of the state, before you load the states of the
+        model and of the optimiser: their shapes fit only then.
         """
-        kept = set(state["neurons"])
-        self._model.shrink([position for position, neuron in enumerate(self.neurons) if neuron not in kept])
-        self._model.grow(len(kept - set(self.neurons)), generator(self.seed, "growth"))
-        self.epoch, self.neurons = state["epoch"], list(state["neurons"])
-        self._model.notify()
+        self._neurons.load_state_dict(state)
+        self.epoch = state["epoch"]
         self.stop_epoch, self.stop_latent_dim = state["stop_epoch"], state["stop_latent_dim"]
         # Checkpoints of version 0.1.0 have no answer.
         answer = state.get("answer")
         self.answer = None if answer is None else Decision(**answer)
         self._state = self.rule.restore(state["rule"])
-        self._backup = None
-        if state["before"] is not None:
-            snapshot, neurons, kl = state["before"]
-            self._backup = TrialBackup(Snapshot.from_state(snapshot), list(neurons), kl)

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from aldvae.compression.layers import latent_space
 from aldvae.compression.optimizers import carry_over, check_optimizers, optimizer_list
+from aldvae.compression.principal_directions import Basis, LatentStatistics
 from aldvae.compression.rules.base import SMALLEST_DIM
 from aldvae.compression.slots import Head, LatentSpace, Reader, Slot
 from aldvae.utils.errors import ArgumentError
@@ -26,69 +27,6 @@ from aldvae.utils.errors import ArgumentError
 # State that optimisers keep for a parameter: averages of gradients, and averages of their squares.
 _LINEAR_STATE = ("exp_avg", "momentum_buffer")
 _SQUARED_STATE = ("exp_avg_sq", "max_exp_avg_sq", "square_avg")
-
-
-@dataclass(frozen=True)
-class LatentStatistics:
-    """The posterior over validation samples: `mean` (n_z,) and `covariance` (n_z, n_z) of its means, in float64.
-
-    `variance` (n_z,) is the mean of its variances, the noise that the means are measured in. All lie on the CPU.
-    """
-
-    mean: Tensor
-    covariance: Tensor
-    variance: Tensor
-
-    @classmethod
-    def measure(cls, mu: Tensor, log_var: Tensor) -> LatentStatistics:
-        """Return the statistics of posterior means and log-variances, each (N, n_z), of N samples."""
-        mu = mu.detach().cpu().double()
-        mean = mu.mean(0)
-        centred = mu - mean
-        return cls(mean, centred.T @ centred / len(mu), log_var.detach().cpu().double().exp().mean(0))
-
-    @property
-    def information(self) -> Tensor:
-        """The information of each principal direction in nats (n_z,), largest first: 0.5 log(1 + signal / noise)."""
-        return 0.5 * torch.log1p(self._principal()[0])
-
-    def _principal(self) -> tuple[Tensor, Tensor]:
-        """Return signal-to-noise ratios (n_z,), largest first, and the directions as columns (n_z, n_z)."""
-        noise = self.variance.rsqrt()
-        ratios, directions = torch.linalg.eigh(self.covariance * noise[:, None] * noise)
-        return ratios.flip(0).clamp(min=0), directions.flip(1)
-
-    def scores(self, mu: Tensor) -> Tensor:
-        """Return posterior means (N, n_z) along the principal directions, in units of the noise: (N, n_z), float64."""
-        centred = mu.detach().cpu().double() - self.mean
-        return centred * self.variance.rsqrt() @ self._principal()[1]
-
-    def basis(self, keep: Sequence[int]) -> Basis:
-        """Return the change of basis to the principal directions at the k positions `keep`, 0 being the first."""
-        ratios, directions = self._principal()
-        index = torch.tensor(keep, dtype=torch.long)
-        scale, directions = (1 + ratios[index]).rsqrt(), directions[:, index]
-        forward = scale[:, None] * directions.T * self.variance.rsqrt()
-        backward = self.variance.sqrt()[:, None] * directions / scale
-        log_noise = 2 * scale.log() - directions.T.square() @ self.variance.log()
-        return Basis(forward, backward, directions.T.square(), log_noise, self.mean)
-
-
-@dataclass(frozen=True)
-class Basis:
-    """A change of basis from n_z to k dimensions.
-
-    New means are `forward` (k, n_z) times the old ones less `mean` (n_z,); `backward` (n_z, k) undoes that. New
-    log-variances are `mixing` (k, n_z) times the old ones, plus `log_noise` (k,): the variance of a direction is the
-    weighted geometric mean of the variances that it mixes. Over the samples, each new dimension has mean 0 and, with
-    its noise, variance 1, like the prior.
-    """
-
-    forward: Tensor
-    backward: Tensor
-    mixing: Tensor
-    log_noise: Tensor
-    mean: Tensor
 
 
 @dataclass(frozen=True)
@@ -117,7 +55,7 @@ def consolidate(
 
     `mu` and `log_var` are the heads that write means and log-variances (n_z outputs each), or `mu` is an `aldvae.Head`
     with a layout that writes both; `readers` are the layers that read the latent vector, convolutions among them of
-    kernel size 1. `latent_dim` is n_z; it must be given unless heads and readers agree on it. With all directions kept,
+    kernel size 1. `latent_dim` is n_z; it must be given if readers have other inputs too. With all directions kept,
     the readers return the same for the means as before. The noise changes: a direction's log-variance is a weighted
     mean of the old ones. Directions that are not kept are removed. The layers get new parameters, whose gradients are
     None, and the `optimizer` (one or several) trains these. Its averages of gradients and of their squares follow the

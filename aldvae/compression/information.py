@@ -8,7 +8,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from aldvae.compression.consolidation import LatentStatistics
+from aldvae.compression.principal_directions import LatentStatistics
 from aldvae.compression.rules.limits import WEAK, informative_above
 from aldvae.utils.rounding import round_for_csv
 

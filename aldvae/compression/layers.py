@@ -26,7 +26,8 @@ def latent_space(
 
     Without `latent_dim`, the size is read off heads and readers, which must agree on it beyond doubt. Raises
     `TypeError` for a layer that cannot be shrunk, and `ArgumentError` (a `ValueError`) for layers that do not fit
-    together, for a head of several quantities without a layout, and for a module that is listed twice.
+    together, for a head of several quantities without a layout, for a reader with other inputs without a start, and for
+    a module that is listed twice.
     """
     if not heads or not readers:
         raise ValueError("give at least one head and one reader")
@@ -41,12 +42,20 @@ def latent_space(
         tuple(reader_slots),
         tuple(_along(item, f"along[{i}]", size) for i, item in enumerate(along)),
     )
-    for reader in space.readers:
-        if reader.start + size > reader.width:
-            problem = f"{size} values from input {reader.start} on do not fit its {reader.width} inputs"
-            raise ArgumentError(reader.label, f"cannot read the latent vector: {problem}; check start and latent_dim")
+    for slot, given in zip(space.readers, given_readers, strict=True):
+        _check_start(slot, given, size)
     _check_twice(space)
     return space
+
+
+def _check_start(slot: Slot, given: Reader, size: int) -> None:
+    """Raise `ArgumentError` unless it is told where the latent vector lies among the inputs, and fits there."""
+    if slot.start + size > slot.width:
+        problem = f"{size} values from input {slot.start} on do not fit its {slot.width} inputs"
+        raise ArgumentError(slot.label, f"cannot read the latent vector: {problem}; check start and latent_dim")
+    if given.start is None and slot.width > size:
+        problem = f"has {slot.width} inputs for a latent size of {size}: say where the latent vector begins, as in"
+        raise ArgumentError(slot.label, f"{problem} aldvae.Reader(module, start=0)")
 
 
 def _read_off(heads: Sequence[Slot], layouts: Sequence[Layout | None], readers: Sequence[Slot]) -> int:
@@ -65,6 +74,10 @@ def _read_off(heads: Sequence[Slot], layouts: Sequence[Layout | None], readers: 
         if layout is None and size > 0 and head.width % size:
             problem = f"a head of {head.width} outputs does not fit readers of {size} inputs"
             raise ArgumentError(head.label, f"has the wrong size: {problem}; if they have others too, give latent_dim=")
+    if len(heads) == 1 and layouts[0] is None and heads[0].width == size:
+        # It may write means and log-variances of half the size, and the readers have labels beside z.
+        problem = f"must be given: one head has {size} outputs, as many as the readers have inputs; if it writes means"
+        raise ArgumentError("latent_dim", f"{problem} and log-variances, give its layout too")
     return size
 
 
@@ -93,15 +106,15 @@ def _head(head: Head, label: str) -> Slot:
 def _reader(reader: Reader, label: str) -> Slot:
     module = _plain(reader.module, label)
     if isinstance(module, nn.Linear):
-        return _slot(label, module, [("weight", 1)], "in_features", reader.start)
+        return _slot(label, module, [("weight", 1)], "in_features", reader.start or 0)
     if isinstance(module, _ConvNd):
         dim = 0 if isinstance(module, _ConvTransposeNd) else 1
-        return _slot(label, module, [("weight", dim)], "in_channels", reader.start)
+        return _slot(label, module, [("weight", dim)], "in_channels", reader.start or 0)
     if isinstance(module, nn.RNNBase):
         names = ["weight_ih_l0", *(["weight_ih_l0_reverse"] if module.bidirectional else [])]
-        return _slot(label, module, [(name, 1) for name in names], "input_size", reader.start)
+        return _slot(label, module, [(name, 1) for name in names], "input_size", reader.start or 0)
     if isinstance(module, nn.RNNCellBase):
-        return _slot(label, module, [("weight_ih", 1)], "input_size", reader.start)
+        return _slot(label, module, [("weight_ih", 1)], "input_size", reader.start or 0)
     allowed = "nn.Linear, a convolution, a transposed convolution, GRU, LSTM, RNN or a cell of these"
     raise TypeError(f"{label} must be {allowed}, not {type(module).__name__}")
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from aldvae.compression.consolidation import LatentStatistics, rewrite
+from aldvae.compression.consolidation import rewrite
+from aldvae.compression.principal_directions import LatentStatistics
 from aldvae.compression.slots import LatentSpace
 from aldvae.compression.snapshot import Snapshot
 from aldvae.compression.surgery import freeze, grow, shrink

@@ -20,7 +20,7 @@ class Head:
 
     `layout` tells how a layer that writes several quantities arranges its outputs: ``"blocks"`` (all means, then all
     log-variances, to be split with `chunk`) or ``"interleaved"`` (mean and log-variance of the first dimension, then of
-    the second, as with `view(-1, n_z, 2)`). None: the layer writes one quantity. Raises `ArgumentError` for another.
+    the second, as with `view(-1, n_z, 2)`). None: it writes one quantity. Raises `ArgumentError` for another layout.
     """
 
     module: nn.Module
@@ -37,15 +37,16 @@ class Reader:
     """A layer that reads the latent vector: linear, (transposed) convolution, GRU, LSTM, RNN or a cell of these.
 
     `start` is the position among its inputs (features or channels) at which the latent vector begins: the number of
-    other inputs before it, such as labels. Other inputs may follow. Raises `ArgumentError` if `start` is negative.
+    other inputs before it, such as labels. Other inputs may follow. None: there are no others. Raises `ArgumentError`
+    if `start` is negative.
     """
 
     module: nn.Module
-    start: int = 0
+    start: int | None = None
 
     def __post_init__(self) -> None:
         """Check the start."""
-        if self.start < 0:
+        if self.start is not None and self.start < 0:
             raise ArgumentError("start", f"must be 0 or more, not {self.start}")
 
 

@@ -26,10 +26,10 @@ def remove_neurons(
     """Remove the latent neurons at positions `remove`, in place (the paper, section 3.3.1).
 
     `heads` (n_z outputs each, or a multiple with a layout) lose outputs, `readers` the inputs that read them, and what
-    lies `along` the latent vector its entries. `latent_dim` is n_z now; it must be given unless heads and readers agree
-    on it. See `Compressor` for the four. The weights that are kept stay as trained, bit by bit, and so does the
-    state of the `optimizer` (one or several) for them (Adam's moments, momentum), so that training continues as if
-    nothing had happened. The layers get new, smaller parameters, which replace the old ones in the optimisers.
+    lies `along` the latent vector its entries. `latent_dim` is n_z now; it must be given where sizes leave it open. See
+    `Compressor` for the four. The weights that are kept stay as trained, bit by bit, and so does the state of the
+    `optimizer` (one or several) for them (Adam's moments, momentum), so that training continues as if nothing had
+    happened. The layers get new, smaller parameters, which replace the old ones in the optimisers.
 
     Raises `TypeError` for layers of other types; `ValueError` for layers that do not fit together, for a position out
     of range, if fewer than two dimensions would be left, and for an optimiser that does not hold these layers or whose

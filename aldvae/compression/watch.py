@@ -45,13 +45,20 @@ class Posterior(NamedTuple):
             return Posterior(given, mu, log_var)
         return self if given is None else self._replace(kl=given)
 
-    def directions(self, latent_dim: int, beta: float) -> Directions | None:
-        """Return the principal directions, None without samples; raises `ArgumentError` for those of another size."""
+    def check_size(self, latent_dim: int) -> None:
+        """Raise `ArgumentError` for a posterior of another size: then the heads are not what they were taken for."""
+        if self.kl is not None and len(self.kl) != latent_dim:
+            raise ArgumentError(
+                "kl", f"must have {latent_dim} values, the latent size of the heads, not {len(self.kl)}"
+            )
+        for name, value in (("mu", self.mu), ("log_var", self.log_var)):
+            if value is not None and (value.ndim != 2 or value.shape[1] != latent_dim):
+                raise ArgumentError(name, f"must be (N, {latent_dim}), not {tuple(value.shape)}")
+
+    def directions(self, beta: float) -> Directions | None:
+        """Return the principal directions, None without samples."""
         if self.mu is None or self.log_var is None:
             return None
-        for name, value in (("mu", self.mu), ("log_var", self.log_var)):
-            if value.ndim != 2 or value.shape[1] != latent_dim:
-                raise ArgumentError(name, f"must be (N, {latent_dim}), not {tuple(value.shape)}")
         return Directions.measure(self.mu, self.log_var, beta)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from aldvae.compression.compressor import Compressor
@@ -14,6 +13,7 @@ from aldvae.compression.rules.base import AnyRule
 from aldvae.compression.rules.consolidate import ConsolidatingRule
 from aldvae.compression.units import SUMMED, Units
 from aldvae.compression.watch import Posterior, Scale, Watch
+from aldvae.integrations.lightning_trainer import agree, check_trainer, hold_early_stopping, is_training, validations
 from aldvae.integrations.names import HeadName, NamedSlots, ReaderName, find_value, missing_package
 from aldvae.utils.errors import ArgumentError
 
@@ -26,10 +26,6 @@ except ModuleNotFoundError:
         from pytorch_lightning.utilities import rank_zero_info
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(missing_package("Lightning", "lightning")) from error
-
-# Names, not classes: `lightning.pytorch` and `pytorch_lightning` have classes of their own.
-_STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
-_AVERAGING = ("WeightAveraging", "StochasticWeightAveraging")
 
 
 class LatentSize(Callback):
@@ -48,12 +44,12 @@ class LatentSize(Callback):
     Args:
         heads: names of the layers that write posterior means and scales (`fc_mu`, or dotted: `encoder.fc_mu`), or one
             that writes both, as a pair of name and layout: ``("fc", "blocks")``.
-        readers: names of the layers that read the latent vector; for one with other inputs before z, a pair of the name
-            and the position at which z begins.
+        readers: names of the layers that read the latent vector; for one with other inputs too, a pair of the name and
+            the position at which z begins: ``("decoder.0", 10)``.
         along: names of what has one entry for each dimension: norm layers on z, parameters and buffers.
         sizes: names of attributes and hyper-parameters of the module that hold the latent size, and follow it. With the
             hyper-parameter among them, `load_from_checkpoint` builds the module in its new size. The first one is
-            asked for the size where readers have other inputs too.
+            asked for the size where the layers leave it open, as where readers have other inputs too.
         scale: what the second head writes; see `Compressor.watch`.
         recon_loss: the name under which validation logs the reconstruction loss, in nats per sample: summed, not
             averaged, over the values of a sample, or as `units` says. `RobustRule` needs it; the default rule does not.
@@ -111,15 +107,39 @@ class LatentSize(Callback):
             raise ValueError("the layers are known once the trainer has been set up: call `fit` first")
         return self._slots
 
+    def check(self, pl_module: LightningModule, forward: Callable[[], Tensor]) -> None:
+        """Rehearse a removal before training; all is then as before. `forward` returns the training loss of a batch.
+
+        ::
+
+            size.check(vae, lambda: vae.training_step(batch, 0))
+
+        Raises `ArgumentError` that names what is wrong; see `Compressor.check`.
+        """
+        slots = NamedSlots(pl_module, self.heads, self.readers, self.along, self.sizes)
+        compressor = Compressor(
+            heads=slots.heads,
+            readers=slots.readers,
+            along=slots.along,
+            latent_dim=slots.space.size,
+            optimizer=None,
+            on_resize=slots.write_size,
+        )
+        compressor.check(forward)
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the layers, and prepare them for a checkpoint of another size."""
         self._slots = NamedSlots(pl_module, self.heads, self.readers, self.along, self.sizes)
         # Lightning loads a checkpoint's weights before it tells the callbacks, and they must fit by then.
         self._loading = pl_module.register_load_state_dict_pre_hook(self._before_loading)
         if stage == "fit":
-            _check_trainer(trainer)
+            check_trainer(trainer)
             self._saved = {}
-            self._hold_early_stopping(trainer)
+            if (held := hold_early_stopping(trainer, self.epochs)) is not None:
+                rank_zero_info(
+                    f"LatentSize: EarlyStopping may end training after epoch {held}; for less, set "
+                    "LatentSize(epochs=...)"
+                )
 
     def _before_loading(self, _: nn.Module, weights: Mapping[str, Tensor], prefix: str, *__: object) -> None:
         self.slots.fit_to(weights, prefix)
@@ -128,19 +148,6 @@ class LatentSize(Callback):
         """Stop watching the module."""
         self._loading.remove()
         self._hooks.close()
-
-    def _budget(self, trainer: Trainer) -> int:
-        """Return the number of epochs that are validated."""
-        return int((self.epochs or trainer.max_epochs) // trainer.check_val_every_n_epoch)
-
-    def _hold_early_stopping(self, trainer: Trainer) -> None:
-        if not trainer.early_stopping_callbacks:
-            return
-        epochs = self._budget(trainer) * trainer.check_val_every_n_epoch
-        trainer.fit_loop.min_epochs = max(trainer.fit_loop.min_epochs or 0, epochs)
-        rank_zero_info(
-            f"LatentSize: EarlyStopping may end training after epoch {epochs}; for less, set LatentSize(epochs=...)"
-        )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the compressor: the optimisers exist now, and have not loaded their state yet."""
@@ -156,19 +163,17 @@ class LatentSize(Callback):
             model=pl_module,
             units=self.units,
             rule=self.rule,
-            epochs=self._budget(trainer),
+            epochs=validations(trainer, self.epochs),
             seed=self.seed,
         )
         self._measured = None
         if saved:
-            # The layers have their size already.
-            self.compressor.neurons = list(saved["compressor"]["neurons"])
             self.compressor.load_state_dict(saved["compressor"])
             self._measured = saved["measured"]
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Watch the heads from now on."""
-        if self.compressor is not None and _is_training(trainer):
+        if self.compressor is not None and is_training(trainer):
             self._watch = self.compressor.new_watch(self.scale)
             self._hooks.enter_context(self._watch.hooks())
 
@@ -187,10 +192,10 @@ class LatentSize(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the posterior and the metrics for the rule."""
         self._hooks.close()
-        if self._watch is None or not _is_training(trainer):
+        if self._watch is None or not is_training(trainer):
             return
         posterior, self._watch = self._watch.posterior(), None
-        posterior, metrics = _agree(trainer, posterior, self._metrics(trainer, pl_module))
+        posterior, metrics = agree(trainer, posterior, self._metrics(trainer, pl_module))
         self._measured = {"epoch": trainer.current_epoch, "metrics": metrics, "posterior": posterior._asdict()}
 
     def _metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
@@ -259,41 +264,3 @@ class LatentSize(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the state of a checkpoint until there are optimisers."""
         self._saved = state_dict
-
-
-def _is_training(trainer: Trainer) -> bool:
-    return trainer.state.fn == "fit" and not trainer.sanity_checking
-
-
-def _check_trainer(trainer: Trainer) -> None:
-    """Raise `ArgumentError` for a trainer with which the size cannot be found."""
-    strategy = type(trainer.strategy).__name__
-    if strategy not in _STRATEGIES:
-        raise ArgumentError("strategy", f"must be a single device or 'ddp' with LatentSize, not {strategy}")
-    names = {kind.__name__ for callback in trainer.callbacks for kind in type(callback).__mro__}
-    for name in names.intersection(_AVERAGING):
-        raise ArgumentError("callbacks", f"LatentSize and {name} do not go together: the average has one fixed size")
-    if trainer.max_epochs is None or trainer.max_epochs < 1:
-        raise ArgumentError("max_epochs", "must be given to the Trainer: LatentSize divides them up")
-    if trainer.check_val_every_n_epoch is None:
-        raise ArgumentError("check_val_every_n_epoch", "must be a number: LatentSize judges whole epochs")
-    if not trainer.enable_validation:
-        problem = "must be given, with a `validation_step` and `limit_val_batches` above 0"
-        raise ArgumentError("val_dataloaders", f"{problem}: LatentSize judges validation samples")
-
-
-def _agree(trainer: Trainer, posterior: Posterior, metrics: dict[str, float]) -> tuple[Posterior, dict[str, float]]:
-    """Return the posterior of all processes' samples, and the metrics of the first, so that all decide alike."""
-    if trainer.world_size == 1:
-        return posterior, metrics
-    strategy, device = trainer.strategy, trainer.strategy.root_device
-    kl = strategy.reduce(torch.tensor(posterior.kl, device=device), reduce_op="mean").tolist()
-    mu, log_var = posterior.mu, posterior.log_var
-    if mu is not None and log_var is not None:
-        # Processes may have validated different numbers of samples.
-        n = int(strategy.reduce(torch.tensor(len(mu), device=device), reduce_op="min"))
-        mu, log_var = (strategy.all_gather(part[:n].to(device)).flatten(0, 1).cpu() for part in (mu, log_var))
-    agreed: tuple[Posterior, dict[str, float]] = strategy.broadcast(
-        (posterior._replace(kl=kl, mu=mu, log_var=log_var), metrics)
-    )
-    return agreed

@@ -43,7 +43,7 @@ class NamedSlots:
         """Find them."""
         self.root, self.sizes = root, list(sizes)
         self._heads = [(name, None) if isinstance(name, str) else name for name in heads]
-        pairs = [(name, 0) if isinstance(name, str) else name for name in readers]
+        pairs = [(name, None) if isinstance(name, str) else name for name in readers]
         self.heads = [Head(_module(root, "heads", name), layout) for name, layout in self._heads]
         self.readers = [Reader(_module(root, "readers", name), start) for name, start in pairs]
         self.along = [_entry(root, name) for name in along]
@@ -53,7 +53,10 @@ class NamedSlots:
     def _space(self) -> LatentSpace:
         try:
             return latent_space(self.heads, self.readers, self.along)
-        except ArgumentError:
+        except ArgumentError as error:
+            if not self.sizes and "latent_dim" in str(error):
+                problem = f"{error.problem}; let sizes name the attribute that holds it"
+                raise ArgumentError(error.argument, problem) from error
             if not self.sizes:
                 raise
         return latent_space(self.heads, self.readers, self.along, self._values(self.sizes[0])[0])

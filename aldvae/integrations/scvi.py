@@ -54,7 +54,7 @@ class LatentSize(lightning.LatentSize):
         self,
         *,
         heads: Sequence[HeadName] = ("module.z_encoder.mean_encoder", "module.z_encoder.var_encoder"),
-        readers: Sequence[ReaderName] = ("module.decoder.px_decoder.fc_layers.Layer 0.0",),
+        readers: Sequence[ReaderName] = (("module.decoder.px_decoder.fc_layers.Layer 0.0", 0),),
         sizes: Sequence[str] = ("module.n_latent",),
         rule: AnyRule | None = None,
         recon_loss: str = "reconstruction_loss_validation",

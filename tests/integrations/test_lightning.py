@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Stochast
 from torch import Tensor, nn
 
 import aldvae
-from aldvae.integrations.lightning import _check_trainer
+from aldvae.integrations.lightning_trainer import check_trainer
 from tests.integrations.lightning_vae import EPOCHS, LitVAE, latent_size, loaders, trainer
 
 pytestmark = pytest.mark.filterwarnings(
@@ -272,6 +272,8 @@ def test_early_stopping_waits_for_the_budget(tmp_path: Path) -> None:
         ({"beta": "gamma"}, "beta names neither a logged metric nor an attribute of LitVAE: gamma"),
         ({"recon_loss": "val_mse"}, "recon_loss val_mse was not logged .*val_loss"),
         ({"heads": ["fc_mu"]}, "heads must be two layers"),
+        ({"heads": ["fc_mu"], "sizes": []}, "latent_dim must be given: one head .*; let sizes name the attribute"),
+        ({"readers": ["decoder.0", "decoder.2"]}, r"readers\[1\] has 64 inputs for a latent size of 16"),
     ],
 )
 def test_an_invalid_argument_is_named(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -342,6 +344,21 @@ def test_slots_are_named_with_their_layout_and_start(tmp_path: Path) -> None:
     assert vae.latent_dim == n
 
 
+def test_a_check_before_training_finds_a_wrong_layout() -> None:
+    vae, batch = Conditional(), loaders()[0].dataset[:20]
+    before = flat(vae.state_dict())
+    names: dict[str, Any] = {"readers": [("decoder.0", 1)], "along": ["norm"]}
+    latent_size(heads=[("head", "blocks")], **names).check(vae, lambda: vae.training_step(batch, 0))
+    assert flat(vae.state_dict()) == before
+    with pytest.raises(aldvae.ArgumentError, match=r"heads\[0\] writes one dimension at .*; check layout"):
+        latent_size(heads=[("head", "interleaved")], **names).check(vae, lambda: vae.training_step(batch, 0))
+    with pytest.raises(aldvae.ArgumentError, match=r"readers\[0\] reads dimension 14 .*; check start"):
+        latent_size(heads=[("head", "blocks")], readers=[("decoder.0", 0)], along=["norm"]).check(
+            vae, lambda: vae.training_step(batch, 0)
+        )
+    assert vae.latent_dim == vae.norm.num_features == 16
+
+
 def test_ddp_decides_alike_in_two_processes(tmp_path: Path) -> None:
     """Runs the script beside this file, which trains with gloo on two CPU processes and writes what each found."""
     script = Path(__file__).with_name("ddp_script.py")
@@ -357,4 +374,4 @@ def test_ddp_decides_alike_in_two_processes(tmp_path: Path) -> None:
 def test_a_strategy_that_shards_is_refused() -> None:
     trainer = SimpleNamespace(strategy=type("FSDPStrategy", (), {})(), callbacks=[])
     with pytest.raises(aldvae.ArgumentError, match=r"strategy must be a single device or 'ddp' .*, not FSDPStrategy"):
-        _check_trainer(trainer)
+        check_trainer(trainer)
