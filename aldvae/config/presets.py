@@ -125,9 +125,12 @@ def protocol_settings(protocol: str, preset: Preset) -> Mapping[str, Value]:
 def changed_settings(dataset: str, source: str | None) -> set[str]:
     """Return the names of the settings that the default protocol of a dataset changes; `source` as in `DataConfig`.
 
-    Those that have no default of their own, such as the Fréchet features, are left out.
+    Those that have no default of their own, such as the Fréchet features, are left out. For the user's own data, the
+    numbers of samples behind the metrics follow that of all samples.
     """
-    return set(_PROTOCOLS[RECOMMENDED if source is not None else preset(dataset).protocol])
+    if source is None:
+        return set(_PROTOCOLS[preset(dataset).protocol])
+    return {*_PROTOCOLS[RECOMMENDED], "fid_samples", "silhouette_samples"}
 
 
 # Measured (docs/data.md): samples from the prior are better with a Gaussian likelihood at a contrast of 0.11 (EuroSAT)

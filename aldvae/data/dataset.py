@@ -49,6 +49,17 @@ class Samples:
         return self.x.ndim == 5
 
     @property
+    def kind(self) -> str:
+        """What the samples are, in words, such as ``gray images of 28 x 28`` or ``vectors of 30 values``."""
+        if self.is_vectors:
+            return f"vectors of {self.shape[0]} value{'s' if self.shape[0] > 1 else ''}"
+        channels, *frames, height, width = self.shape
+        noun = f"videos of {frames[0]} frames" if frames else "images"
+        colours = {1: "gray ", 3: "colour "}.get(channels, "")
+        more = "" if colours else f" with {channels} channels"
+        return f"{colours}{noun} of {height} x {width}{more}"
+
+    @property
     def contrast(self) -> float:
         """How black and white images are: the variance of all values over its maximum, mean (1 - mean); 0 to 1.
 

@@ -11,7 +11,7 @@ import torch
 
 from aldvae.config.execution import Execution
 from aldvae.config.run_config import RunConfig
-from aldvae.data.dataset import Dataset
+from aldvae.data.dataset import Dataset, Samples
 from aldvae.data.load import load_dataset
 from aldvae.metrics.evaluation import check_samples
 from aldvae.metrics.features import FeatureConfig, Features, load_features
@@ -51,6 +51,37 @@ class RunInputs:
         """Identifiers of data and features: equal for equal content."""
         features = self.features.identity if self.features is not None else "none"
         return {"data": self.data.fingerprint, "features": features}
+
+    def describe(self, config: RunConfig) -> list[str]:
+        """Return lines that say what the run trains on, and why it has no Silhouette score if it has none."""
+        train, validation = self.data.train, self.data.validation
+        steps = -(-len(train) // config.training.batch_size)
+        parts = [
+            f"{len(train) + len(validation):,} {train.kind}: {len(train):,} to train on, {len(validation):,} held out",
+            *(f"{count} behind {what}" for what, count in _metric_samples(config).items()),
+            f"{config.training.epochs} epochs of {steps:,} steps",
+        ]
+        own = config.data.source is not None
+        options = " (options: --validation, --fid-samples, --silhouette-samples, --epochs)" if own else ""
+        lines = ["; ".join(parts) + options]
+        if config.data.clusters is None:
+            lines.append(
+                f"no Silhouette score, since {_why_no_clusters(train)}; --clusters K computes it for K clusters"
+            )
+        return lines
+
+
+def _metric_samples(config: RunConfig) -> dict[str, int]:
+    metrics = config.metrics
+    counts = {} if metrics.fid_features == "none" else {"each Fréchet distance": metrics.fid_samples}
+    return counts if config.data.clusters is None else {**counts, "the Silhouette score": metrics.silhouette_samples}
+
+
+def _why_no_clusters(samples: Samples) -> str:
+    if samples.labels is None:
+        return "the data have no labels"
+    n_classes = len(samples.classes)
+    return "there is one class only" if n_classes == 1 else f"{n_classes} classes are too many for so few samples"
 
 
 def load_inputs(config: RunConfig, execution: Execution, threads: int, cache: InputCache) -> RunInputs:
