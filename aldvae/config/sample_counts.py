@@ -27,8 +27,10 @@ def settings_from_count(n_samples: int, n_classes: int, settings: Mapping[str, V
     explicit number of clusters.
     """
     if n_samples < _FEWEST:
-        raise ConfigError("limit" if settings.get("limit") else "dataset", _too_few(n_samples))
-    validation = float(settings.get("validation") or held_out_fraction(n_samples))
+        raise ConfigError("limit" if "limit" in settings else "dataset", _too_few(n_samples))
+    validation = float(settings.get("validation", 0))
+    # A fraction that makes no sense is refused later, by the name of its option.
+    validation = validation if 0 < validation < 1 else held_out_fraction(n_samples)
     held_out = max(2, round(n_samples * validation))
     metric_samples = min(_METRIC_SAMPLES, held_out)
     clusters = settings.get("clusters") or (n_classes if 2 <= n_classes < metric_samples else None)

@@ -168,11 +168,18 @@ def _standardise(dataset: Dataset) -> Dataset:
     # Rounding errors make the scale of a constant column tiny rather than zero.
     constant = (scale <= 1e-12 * mean.abs().clamp(min=1e-300)).nonzero().flatten()
     if len(constant):
-        raise ConfigError("dataset", f"{dataset.name}: column {int(constant[0])} (from 0) is constant; remove it")
+        raise ConfigError("dataset", f"{dataset.name}: {_constant_columns(constant.tolist())}")
     train, validation = (
         replace(samples, x=((samples.x - mean) / scale).float()) for samples in (dataset.train, dataset.validation)
     )
     return Dataset(dataset.name, train, validation, Standardisation(mean.float(), scale.float()))
+
+
+def _constant_columns(columns: list[int]) -> str:
+    if len(columns) == 1:
+        return f"column {columns[0]} (from 0) is constant; remove it"
+    more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
+    return f"columns {', '.join(map(str, columns[:5]))}{more} (from 0) are constant; remove them"
 
 
 def select_frames(samples: Tensor) -> Tensor:

@@ -10,11 +10,13 @@ from typing import TypeVar, cast
 import torch
 
 from aldvae.config.execution import Execution
+from aldvae.config.rules import arguments_as_options
 from aldvae.config.run_config import RunConfig
 from aldvae.data.dataset import Dataset, Samples
 from aldvae.data.load import load_dataset
 from aldvae.metrics.evaluation import check_samples
 from aldvae.metrics.features import FeatureConfig, Features, load_features
+from aldvae.models.build import build_vae
 from aldvae.utils.devices import pick_device
 from aldvae.utils.errors import ConfigError
 
@@ -59,7 +61,7 @@ class RunInputs:
         parts = [
             f"{len(train) + len(validation):,} {train.kind}: {len(train):,} to train on, {len(validation):,} held out",
             *(f"{count} behind {what}" for what, count in _metric_samples(config).items()),
-            f"{config.training.epochs} epochs of {steps:,} steps",
+            f"{config.training.epochs} epochs of {steps:,} step{'s' if steps > 1 else ''}",
         ]
         own = config.data.source is not None
         options = " (options: --validation, --fid-samples, --silhouette-samples, --epochs)" if own else ""
@@ -98,6 +100,9 @@ def _check_data(config: RunConfig, data: Dataset) -> None:
         raise ConfigError("likelihood", "bernoulli is for pixels in [0, 1], not for vectors; use gaussian")
     if data.train.is_vectors and config.model.standardise:
         raise ConfigError("standardise", "is for images and video; vectors always are, column by column; remove it")
+    # Without memory or random numbers, to find a network that does not suit the samples before a directory is made.
+    with torch.device("meta"), arguments_as_options():
+        build_vae(data.shape, config.model.init_dim, **config.network_settings)
 
 
 def load_data(config: RunConfig, execution: Execution, cache: InputCache) -> Dataset:
