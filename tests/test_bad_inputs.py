@@ -247,6 +247,7 @@ def refused(
     """Return a function that runs `aldvae ARGS`, asserts that it is refused in one line, and returns this line."""
     terminate = signal.getsignal(signal.SIGTERM)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
 
     def run(*arguments: str | Path) -> str:
         own.load.cache_clear()
