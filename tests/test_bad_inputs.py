@@ -82,8 +82,7 @@ def table(frame: pd.DataFrame, name: str = "x.csv") -> Callable[[Path], Path]:
 
 def numbers(**more: object) -> pd.DataFrame:
     """Return a table of numbers in the columns a and b, and the columns `more`."""
-    frame = pd.DataFrame({"a": random(N), "b": np.arange(N)})
-    return frame.assign(**more)
+    return pd.DataFrame({"a": random(N), "b": np.arange(N), **more})
 
 
 def images(**content: Image.Image | bytes | None) -> Callable[[Path], Path]:
@@ -107,7 +106,7 @@ def images(**content: Image.Image | bytes | None) -> Callable[[Path], Path]:
     return make
 
 
-def with_values(x: np.ndarray, value: float, *position: int) -> np.ndarray:
+def with_values(x: np.ndarray, value: float, *position: int | slice) -> np.ndarray:
     x = x.copy()
     x[position] = value
     return x

@@ -96,9 +96,9 @@ def test_there_are_as_many_clusters_as_classes_where_these_tell_something(
 
 def test_rules_that_decide_on_the_silhouette_score_ask_for_clusters(tmp_path: Path) -> None:
     path = save(tmp_path / "x.npz", RANDOM.normal(size=(100, 6)))
-    for settings in ({"rule": "paper"}, {"rule": "authors"}):
-        with pytest.raises(ConfigError, match=f"--clusters is needed: --rule {settings['rule']} decides"):
-            resolve("adaptive", path, protocol=None, **settings)
+    for rule in ("paper", "authors"):
+        with pytest.raises(ConfigError, match=f"--clusters is needed: --rule {rule} decides"):
+            resolve("adaptive", path, protocol=None, rule=rule)
     assert resolve("adaptive", path, protocol=None, rule="robust").data.clusters is None
 
 

@@ -13,8 +13,8 @@ _FRACTION, _LARGEST_FRACTION, _MOST_HELD_OUT = 0.1, 0.2, 10_000
 # Samples behind Fréchet distances and Silhouette score: the paper's number, or all that are held out.
 _METRIC_SAMPLES = 500
 _FEWEST = 10
-# Optimiser steps, and the limits of the epochs they make. Measured (docs/data.md): with fewer epochs than 20 the rule
-# has too few decisions, and with more than 100, models of small tables overfit.
+# Optimiser steps, and the limits of the epochs they make: the rule divides the epochs up, and needs some for each of
+# its parts. Measured (docs/data.md): with more than 100 epochs, models of small tables overfit.
 _STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 5000, 20, 100
 
 
@@ -28,7 +28,7 @@ def settings_from_count(n_samples: int, n_classes: int, settings: Mapping[str, V
     """
     if n_samples < _FEWEST:
         raise ConfigError("limit" if "limit" in settings else "dataset", _too_few(n_samples))
-    validation = float(settings.get("validation", 0))
+    validation = float(settings.get("validation") or 0)
     # A fraction that makes no sense is refused later, by the name of its option.
     validation = validation if 0 < validation < 1 else held_out_fraction(n_samples)
     held_out = max(2, round(n_samples * validation))

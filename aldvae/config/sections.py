@@ -46,7 +46,8 @@ class DataConfig:
 
     source: str | None = None
     dataset: str = setting(
-        "digits, mnist, fashionmnist, eurosat, sprites; or your own: a folder of images, .npz, .npy, .csv, .parquet.",
+        "digits, mnist, fashionmnist, eurosat, sprites; or your own: a folder of images, .npz, .npy, .csv, .parquet, "
+        ".h5ad, or a folder that Hugging Face's datasets saved.",
         "digits",
     )
     limit: int | None = setting("Use only this many samples, the same in every run.", None)
