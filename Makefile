@@ -47,16 +47,17 @@ test-slow: env
 
 test-all: test test-slow
 
-# Lightning, pythae, scvi-tools and diffusers, in an environment of their own: they ask for older versions of shared libraries.
+# Other people's libraries, in an environment of their own: they ask for older versions of shared libraries.
 INTEGRATIONS := .venv-integrations
 
 $(INTEGRATIONS)/.complete: pyproject.toml
 	$(PYTHON) -m venv $(INTEGRATIONS)
-	$(INTEGRATIONS)/bin/python -m pip install --quiet --editable '.[lightning,pythae,scvi]' diffusers pytest hypothesis
+	$(INTEGRATIONS)/bin/python -m pip install --quiet --editable '.[lightning,pythae,scvi,anndata,datasets]' diffusers pytest hypothesis
 	touch $@
 
 test-integrations: $(INTEGRATIONS)/.complete
-	$(INTEGRATIONS)/bin/python -W ignore -c 'import lightning, pythae, scvi, diffusers'  # or their tests would be skipped
+	# Or their tests would be skipped:
+	$(INTEGRATIONS)/bin/python -W ignore -c 'import anndata, datasets, diffusers, lightning, pythae, scvi'
 	OMP_NUM_THREADS=1 $(INTEGRATIONS)/bin/python -m pytest tests/integrations
 
 lint: env

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -230,6 +231,9 @@ app.add_typer(data_app, name="data")
 def main() -> None:
     """Run the command line; what a user can cause or meet is one line on standard error, without a traceback."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Torch's threads otherwise wait in a busy loop, and on a machine with other work a small run takes minutes instead
+    # of seconds. This is read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = app(standalone_mode=False)
     except AldvaeError as error:

@@ -6,6 +6,7 @@ the text in places; the protocol ``authors`` holds these differences.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -125,9 +126,12 @@ def protocol_settings(protocol: str, preset: Preset) -> Mapping[str, Value]:
 def changed_settings(dataset: str, source: str | None) -> set[str]:
     """Return the names of the settings that the default protocol of a dataset changes; `source` as in `DataConfig`.
 
-    Those that have no default of their own, such as the Fréchet features, are left out.
+    Those that have no default of their own, such as the Fréchet features, are left out. For the user's own data, the
+    numbers of samples behind the metrics follow that of all samples.
     """
-    return set(_PROTOCOLS[RECOMMENDED if source is not None else preset(dataset).protocol])
+    if source is None:
+        return set(_PROTOCOLS[preset(dataset).protocol])
+    return {*_PROTOCOLS[RECOMMENDED], "fid_samples", "silhouette_samples"}
 
 
 # Measured (docs/data.md): samples from the prior are better with a Gaussian likelihood at a contrast of 0.11 (EuroSAT)
@@ -135,19 +139,25 @@ def changed_settings(dataset: str, source: str | None) -> set[str]:
 _BERNOULLI_CONTRAST = 0.5
 
 
+def _suits_video(shape: tuple[int, ...]) -> bool:
+    """Return whether the network for video supports samples of `shape`, (C, T, H, W): it halves T, quarters H and W."""
+    return not (shape[1] % 2 or shape[2] % 4 or shape[3] % 4) and math.prod(shape[1:]) > 32
+
+
 def own_data_preset(shape: tuple[int, ...], n_classes: int, contrast: float = 0.0) -> Preset:
     """Return the preset for the user's own samples of `shape`: (D,), (C, H, W) or (C, T, H, W).
 
     Gray images of up to 32 pixels a side get the fully connected network, larger and colour images the convolutional
-    one. `clusters` is None without classes (`n_classes` 0). PCA features need no labels, no images and no download.
-    `contrast` is that of images, as in `Samples`.
+    one. Video gets the network for it if its size suits that, else the fully connected one. `clusters` is None without
+    classes (`n_classes` 0). PCA features need no labels, no images and no download. `contrast` is that of images, as in
+    `Samples`.
     """
     vectors, video = len(shape) == 1, len(shape) == 4
     small = vectors or min(shape[1:]) < 16 or (shape[0] == 1 and max(shape[1:]) <= 32)
     init_dim = min(100, shape[0]) if vectors else 100
     return Preset(
         clusters=n_classes or None,
-        network="video" if video else "mlp" if small else "conv",
+        network=("video" if _suits_video(shape) else "mlp") if video else "mlp" if small else "conv",
         hidden_dim=None,
         grid=tuple(size for size in (2, 4, 8, 12, 16, 24, 32, 64) if size <= init_dim),
         init_dims=(init_dim,) if vectors else (100, 80, 64),

@@ -14,6 +14,7 @@ from aldvae.config.presets import PRESETS, RECOMMENDED, Preset, own_data_preset,
 from aldvae.config.presets import preset as named_preset
 from aldvae.config.rules import arguments_as_options, rule_settings
 from aldvae.config.run_config import COMPRESSION_SETTINGS, DEFAULTS, RunConfig, check_types
+from aldvae.config.sample_counts import settings_from_count
 from aldvae.config.start import start_from_data
 from aldvae.utils.errors import ConfigError
 
@@ -42,11 +43,12 @@ class Overrides:
 
 @dataclass(frozen=True)
 class DataSource:
-    """A dataset, its preset and, for the user's own data, a hash of the samples (`source`)."""
+    """A dataset and its preset; for the user's own data also a hash of the samples (`source`), and their number."""
 
     dataset: str
     preset: Preset
     source: str | None = None
+    n_samples: int = 0
 
 
 def own_data(dataset: str) -> Path | None:
@@ -71,7 +73,8 @@ def find_data(dataset: str, resize: Value = None, execution: Execution | None = 
 
     samples = own.load(path, None if resize is None else int(resize), (execution or Execution()).cache_directory)
     contrast = 0.0 if samples.is_vectors else samples.contrast
-    return DataSource(dataset, own_data_preset(samples.shape, len(samples.classes), contrast), samples.fingerprint)
+    preset = own_data_preset(samples.shape, len(samples.classes), contrast)
+    return DataSource(dataset, preset, samples.fingerprint, len(samples))
 
 
 def resolve(
@@ -86,12 +89,13 @@ def resolve(
 
 
 def configure(kind: str, data: DataSource, overrides: Overrides, execution: Execution | None = None) -> RunConfig:
-    """Merge the settings of a run: preset < rule < protocol < overrides, where later ones win.
+    """Merge the settings of a run: preset < rule < protocol < number of samples < overrides, where later ones win.
 
     Under the recommended protocol, the data are read for the size at the start of an adaptive run, unless it is set.
     """
     explicit, protocol = overrides.settings, overrides.protocol or data.preset.protocol
-    values = {**data.preset.settings, **_rule_and_protocol(kind, data.preset, protocol, explicit), **explicit}
+    by_default = {**data.preset.settings, **_rule_and_protocol(kind, data.preset, protocol, explicit)}
+    values = {**by_default, **_by_count(data, protocol, explicit), **explicit}
     # What fits one network or likelihood alone goes with it.
     if values["network"] != data.preset.network and "hidden_dim" not in explicit:
         values.pop("hidden_dim", None)
@@ -100,7 +104,8 @@ def configure(kind: str, data: DataSource, overrides: Overrides, execution: Exec
     dataset = data.dataset
     if data.source is not None:
         dataset = Path(dataset).absolute().name
-        _require_clusters(data, explicit)
+        if protocol != RECOMMENDED:
+            _require_clusters(data, explicit)
     config = RunConfig.from_settings(kind, {**values, "source": data.source, "dataset": dataset})
     if config.compression is None or protocol != RECOMMENDED or "init_dim" in explicit:
         return config
@@ -125,6 +130,15 @@ def _rule_and_protocol(
         supported, defaults = rule_settings(rule), rule_defaults(rule)
     values = {name: value for name, value in protocol.items() if name in supported or name not in COMPRESSION_SETTINGS}
     return {**defaults, **values, "rule": rule}
+
+
+def _by_count(data: DataSource, protocol: str, explicit: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the settings that follow the number of the user's own samples, under the recommended protocol."""
+    if data.source is None or protocol != RECOMMENDED:
+        return {}
+    limit = explicit.get("limit")
+    n_samples = data.n_samples if limit is None else min(int(limit), data.n_samples)
+    return settings_from_count(n_samples, data.preset.clusters or 0, {"batch_size": data.preset.batch_size, **explicit})
 
 
 def _require_clusters(data: DataSource, explicit: Mapping[str, Value]) -> None:

@@ -78,14 +78,24 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Check what concerns several sections."""
-        smallest = self.data.clusters + 1
-        if self.metrics.silhouette_samples < smallest:
-            problem = f"must be {smallest} or more, not {self.metrics.silhouette_samples}"
-            raise ConfigError("silhouette_samples", problem)
+        self._check_silhouette()
         if self.compression is not None:
             self._check_compression(self.compression)
 
+    def _check_silhouette(self) -> None:
+        clusters, metrics = self.data.clusters, self.metrics
+        if clusters is None:
+            for name in ("silhouette_samples", "silhouette_on", "silhouette_groups"):
+                if getattr(metrics, name) != DEFAULTS[name]:
+                    raise ConfigError(name, "has no effect without clusters; add --clusters, for example 10")
+        elif metrics.silhouette_samples <= clusters:
+            problem = f"must be {clusters + 1} or more, not {metrics.silhouette_samples}"
+            raise ConfigError("silhouette_samples", problem)
+
     def _check_compression(self, compression: CompressionConfig) -> None:
+        if self.data.clusters is None and "silhouette" in compression.rule_class().required_metrics:
+            problem = f"is needed: --rule {compression.rule} decides on the Silhouette score; for example --clusters 10"
+            raise ConfigError("clusters", problem)
         if self.model.init_dim < compression.min_dim:
             problem = f"{self.model.init_dim} is below the smallest size, --min-dim {compression.min_dim}"
             raise ConfigError("init_dim", problem)

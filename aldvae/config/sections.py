@@ -29,6 +29,9 @@ FID_PRECISIONS = ("float32", "bfloat16", "float16")
 SILHOUETTE_ON = ("samples", "means")
 SILHOUETTE_GROUPS = ("clusters", "classes")
 _LARGEST = 65_536
+# In the help, the defaults that follow the number of samples under the recommended protocol.
+_FROM_COUNT = "the dataset's, or from the number of your own samples"
+_SHOWN_COUNT = "500, or all held out if your own are fewer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +46,21 @@ class DataConfig:
 
     source: str | None = None
     dataset: str = setting(
-        "digits, mnist, fashionmnist, eurosat, sprites; or your own: a folder of images, .npz, .npy, .csv, .parquet.",
+        "digits, mnist, fashionmnist, eurosat, sprites; or your own: a folder of images, .npz, .npy, .csv, .parquet, "
+        ".h5ad, or a folder that Hugging Face's datasets saved.",
         "digits",
     )
     limit: int | None = setting("Use only this many samples, the same in every run.", None)
-    validation: float = setting("Fraction of the samples held out for the metrics.")
+    validation: float = setting(
+        "Fraction of the samples held out for the metrics.",
+        shown=_FROM_COUNT,
+    )
     resize: int | None = setting("Resize the images of your own folder to N x N pixels.", None)
-    clusters: int = setting("Number of K-means clusters in the latent space.")
+    clusters: int | None = setting(
+        "Number of K-means clusters in the latent space, for the Silhouette score. Default: the number of classes; "
+        "without labels, none and no score with --protocol recommended.",
+        None,
+    )
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -116,7 +127,10 @@ class TrainingConfig:
 
     panel: ClassVar[str] = "Training"
 
-    epochs: int = setting("Passes over the training samples.")
+    epochs: int = setting(
+        "Passes over the training samples.",
+        shown=_FROM_COUNT,
+    )
     batch_size: int = setting("Samples in one optimiser step.")
     warmup: float = setting(
         "Fraction of the epochs over which the weight of the KL divergence rises to --beta.",
@@ -203,9 +217,9 @@ class MetricsConfig:
     panel: ClassVar[str] = "Metrics"
 
     fid_features: str = setting("Features behind the Fréchet distances: inception (the FID), classifier, pca or none.")
-    fid_samples: int = setting("Samples behind each Fréchet distance.", 500)
+    fid_samples: int = setting("Samples behind each Fréchet distance.", 500, shown=_SHOWN_COUNT)
     fid_precision: str = setting("Precision of the Inception network: float32, bfloat16 or float16.", "float32")
-    silhouette_samples: int = setting("Samples behind the Silhouette score.", 500)
+    silhouette_samples: int = setting("Samples behind the Silhouette score.", 500, shown=_SHOWN_COUNT)
     silhouette_on: str = setting(
         "Points of the Silhouette score: samples (latent samples) or means (posterior means).", "samples"
     )

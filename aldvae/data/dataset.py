@@ -49,6 +49,17 @@ class Samples:
         return self.x.ndim == 5
 
     @property
+    def kind(self) -> str:
+        """What the samples are, in words, such as ``gray images of 28 x 28`` or ``vectors of 30 values``."""
+        if self.is_vectors:
+            return f"vectors of {self.shape[0]} value{'s' if self.shape[0] > 1 else ''}"
+        channels, *frames, height, width = self.shape
+        noun = f"videos of {frames[0]} frames" if frames else "images"
+        colours = {1: "gray ", 3: "colour "}.get(channels, "")
+        more = "" if colours else f" with {channels} channels"
+        return f"{colours}{noun} of {height} x {width}{more}"
+
+    @property
     def contrast(self) -> float:
         """How black and white images are: the variance of all values over its maximum, mean (1 - mean); 0 to 1.
 
@@ -157,11 +168,18 @@ def _standardise(dataset: Dataset) -> Dataset:
     # Rounding errors make the scale of a constant column tiny rather than zero.
     constant = (scale <= 1e-12 * mean.abs().clamp(min=1e-300)).nonzero().flatten()
     if len(constant):
-        raise ConfigError("dataset", f"{dataset.name}: column {int(constant[0])} (from 0) is constant; remove it")
+        raise ConfigError("dataset", f"{dataset.name}: {_constant_columns(constant.tolist())}")
     train, validation = (
         replace(samples, x=((samples.x - mean) / scale).float()) for samples in (dataset.train, dataset.validation)
     )
     return Dataset(dataset.name, train, validation, Standardisation(mean.float(), scale.float()))
+
+
+def _constant_columns(columns: list[int]) -> str:
+    if len(columns) == 1:
+        return f"column {columns[0]} (from 0) is constant; remove it"
+    more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
+    return f"columns {', '.join(map(str, columns[:5]))}{more} (from 0) are constant; remove them"
 
 
 def select_frames(samples: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,20 @@ from aldvae.utils.errors import ConfigError
 _GRAY = ("1", "L", "LA")
 
 
+@dataclass(frozen=True)
+class ImageBytes:
+    """The content of an image file; `name` is for errors."""
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        """The name."""
+        return self.name
+
+
 def read_images(
-    files: Sequence[Path],
+    files: Sequence[Path | ImageBytes],
     option: str,
     labels: Sequence[int] | None = None,
     classes: tuple[str, ...] = (),
@@ -41,12 +55,12 @@ def read_images(
     return Samples(x, None if labels is None else torch.tensor(labels), classes)
 
 
-def _read(path: Path, option: str, resize: int | None) -> Image.Image:
+def _read(path: Path | ImageBytes, option: str, resize: int | None) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        with Image.open(path if isinstance(path, Path) else io.BytesIO(path.content)) as image:
             image.load()
     except UnidentifiedImageError as error:
-        raise ConfigError(option, f"{path} is not an image; move it out of the folder") from error
+        raise ConfigError(option, f"{path} is not an image; remove it") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ConfigError(option, f"{path} is damaged or truncated; repair or remove it") from error
     if image.mode.startswith(("I", "F")):

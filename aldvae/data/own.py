@@ -1,28 +1,36 @@
-"""The user's own data: a folder of images, an array file, or a table of vectors. Reading never executes code in it."""
+"""The user's own data: a folder of images, arrays, or a table of vectors. Reading never executes code in it."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import torch
-
+from aldvae.data import hugging_face
+from aldvae.data.arrays import read_arrays
 from aldvae.data.cache import cached, files_key
 from aldvae.data.dataset import Samples
+from aldvae.data.h5ad import read_h5ad
 from aldvae.data.image_files import read_images
+from aldvae.data.tables import read_table
 from aldvae.utils.errors import ConfigError
+
+_READERS = {
+    ".npz": read_arrays,
+    ".npy": read_arrays,
+    ".csv": read_table,
+    ".parquet": read_table,
+    ".h5ad": read_h5ad,
+}
 
 
 @lru_cache(maxsize=1)
 def load(path: Path, resize: int | None, cache_dir: Path) -> Samples:
     """Return the samples in `path`.
 
-    A folder holds images, either directly or in one folder per class. An ``.npz`` holds ``x`` and optionally integer
-    ``labels``, an ``.npy`` only ``x``; a ``.csv`` or ``.parquet`` holds one vector per row. ``x`` is N x D (vectors),
-    N x H x W (gray), N x H x W x C (colour) or N x T x H x W x C (video). `resize` is for folders; see `read_images`.
-    Raises `ConfigError` naming the file and its problem.
+    A folder holds images, either directly or in one folder per class, or a dataset that Hugging Face's library saved.
+    An ``.npz`` holds ``x`` and optionally integer ``labels``, an ``.npy`` only ``x``, with the shapes of
+    `arrays.array_samples`. A ``.csv``, ``.parquet`` or ``.h5ad`` holds one vector per row. `resize` is for images; see
+    `read_images`. Raises `ConfigError` naming the file and its problem.
     """
     try:
         return _read(path, resize, cache_dir)
@@ -35,14 +43,17 @@ def load(path: Path, resize: int | None, cache_dir: Path) -> Samples:
 def _read(path: Path, resize: int | None, cache_dir: Path) -> Samples:
     if not path.exists():
         raise ConfigError("dataset", f"{path} does not exist; name another path")
+    if hugging_face.is_saved(path):
+        return hugging_face.read(path, resize)
     if path.is_dir():
         return _folder(path, resize, cache_dir)
     if resize is not None:
         raise ConfigError("resize", f"has no effect with the file {path}, only with a folder of images; remove it")
-    readers = {".npz": _arrays, ".npy": _arrays, ".csv": _table, ".parquet": _table}
-    if path.suffix not in readers:
-        raise ConfigError("dataset", f"{path} is neither a folder of images nor one of {', '.join(readers)}")
-    return readers[path.suffix](path)
+    if path.suffix.lower() not in _READERS:
+        raise ConfigError(
+            "dataset", f"{path} is neither a folder of images nor one of {', '.join(_READERS)}; convert it"
+        )
+    return _READERS[path.suffix.lower()](path)
 
 
 def _folder(root: Path, resize: int | None, cache_dir: Path) -> Samples:
@@ -62,106 +73,3 @@ def _folder(root: Path, resize: int | None, cache_dir: Path) -> Samples:
     classes = tuple(folder.name for folder in folders)
     key = f"own-{files_key(root, files, resize)}"
     return cached(cache_dir, key, lambda: read_images(files, "dataset", labels, classes, resize))
-
-
-def _arrays(path: Path) -> Samples:
-    try:
-        # We open the file because numpy, if it opens a damaged one, does not close it.
-        with path.open("rb") as file:
-            stored = np.load(file, allow_pickle=False)
-            arrays = {"x": stored} if isinstance(stored, np.ndarray) else dict(stored)
-    except PermissionError:
-        raise
-    # numpy and zipfile raise many kinds of exception, depending on where a file is damaged.
-    except Exception as error:
-        raise ConfigError(
-            "dataset", f"{path} is damaged or holds Python objects, which are never loaded; write it again"
-        ) from error
-    if "x" not in arrays:
-        raise ConfigError(
-            "dataset", f"{path} has no array x (it holds: {', '.join(arrays) or 'none'}); save the samples as x"
-        )
-    return _with_labels(path, _samples(path, arrays["x"]), arrays.get("labels"))
-
-
-def _samples(path: Path, x: np.ndarray) -> Samples:
-    if not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
-        raise ConfigError("dataset", f"{path}: x holds {x.dtype}, not real numbers; convert it")
-    if not 2 <= x.ndim <= 5 or 0 in x.shape:
-        shapes = "N x D, N x H x W, N x H x W x C or N x T x H x W x C"
-        raise ConfigError("dataset", f"{path}: x is {' x '.join(map(str, x.shape))}; reshape it to {shapes}")
-    if not np.isfinite(x).all():
-        sample = int(np.argwhere(~np.isfinite(x))[0][0])
-        raise ConfigError(
-            "dataset", f"{path}: x holds NaN or infinite values, first in sample {sample} (from 0); remove them"
-        )
-    if x.ndim == 2:
-        # Full precision until they are standardised; float32 would lose digits of large values.
-        return Samples(torch.from_numpy(x.astype(np.float64)))
-    return Samples(torch.from_numpy(_channels_first(_pixels(path, x))))
-
-
-def _pixels(path: Path, x: np.ndarray) -> np.ndarray:
-    """Return images or video as uint8 in 0..255 or float32 in [0, 1]; other ranges are ambiguous and refused."""
-    if x.dtype == bool:
-        return x.astype(np.uint8) * 255
-    integer = np.issubdtype(x.dtype, np.integer)
-    low, high = float(x.min()), float(x.max())
-    if integer and high == 1:
-        problem = "x holds whole numbers up to 1, which is black in 0..255; save it as bool or as floats in [0, 1]"
-        raise ConfigError("dataset", f"{path}: {problem}")
-    if low < 0 or high > (255 if integer else 1):
-        allowed = "whole numbers in 0..255" if integer else "numbers in [0, 1]"
-        raise ConfigError("dataset", f"{path}: images of {x.dtype} must hold {allowed}, not {low!r} to {high!r}")
-    return x.astype(np.uint8 if integer else np.float32)
-
-
-def _channels_first(x: np.ndarray) -> np.ndarray:
-    x = x[..., None] if x.ndim == 3 else x
-    return np.ascontiguousarray(np.moveaxis(x, -1, 1))
-
-
-def _with_labels(path: Path, samples: Samples, labels: np.ndarray | None) -> Samples:
-    if labels is None:
-        return samples
-    if labels.shape != (len(samples),) or not np.issubdtype(labels.dtype, np.integer):
-        has = f"{' x '.join(map(str, labels.shape))} of {labels.dtype}"
-        raise ConfigError("dataset", f"{path}: labels must be {len(samples)} whole numbers, one per sample, not {has}")
-    names, classes = np.unique(labels, return_inverse=True)
-    return Samples(samples.x, torch.from_numpy(classes.astype(np.int64)), tuple(map(str, names)))
-
-
-def _table(path: Path) -> Samples:
-    frame = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
-    if "Unnamed: 0" in frame.columns:
-        raise ConfigError("dataset", f"{path}: the first column has no name; name it or, if it is an index, remove it")
-    if times := [name for name, dtype in frame.dtypes.items() if dtype.kind in "mM"]:
-        raise ConfigError("dataset", f"{path}: column {times[0]} holds times, not numbers; remove or convert it")
-    numbers = frame.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
-    if frame.empty:
-        raise ConfigError("dataset", f"{path} holds no rows; name another file")
-    if not np.isfinite(numbers).all():
-        row, column = np.argwhere(~np.isfinite(numbers))[0]
-        cell = f"row {row + 1} of column {frame.columns[column]}"
-        raise ConfigError("dataset", f"{path}: {cell} is empty or not a number; fill or remove it")
-    return _samples(path, numbers)
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    try:
-        first = pd.read_csv(path, header=None, nrows=1)
-        names = first.apply(pd.to_numeric, errors="coerce").to_numpy().ravel()
-        # pandas names unnamed columns 0, 1, 2 and so on when it writes a table.
-        has_header = np.isnan(names).all() or (len(names) > 1 and np.array_equal(names, np.arange(len(names))))
-        return pd.read_csv(path, header=0 if has_header else None, low_memory=False)
-    except (ValueError, OSError) as error:
-        raise ConfigError("dataset", f"{path} cannot be read as a table: {' '.join(str(error).split())}") from error
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except ImportError as error:
-        raise ConfigError("dataset", f"{path} needs pyarrow: pip install 'aldvae[parquet]'") from error
-    except (ValueError, OSError) as error:
-        raise ConfigError("dataset", f"{path} cannot be read as a table: {' '.join(str(error).split())}") from error

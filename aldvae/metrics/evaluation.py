@@ -132,6 +132,8 @@ class Evaluator:
 
     def _clustering(self, output: ValidationOutput, epoch: int) -> dict[str, float]:
         config = self.config
+        if config.data.clusters is None:
+            return {}
         random = np.random.default_rng(stream_seed(config.training.seed, "silhouette images", epoch))
         subset = random.choice(len(output.z), config.metrics.silhouette_samples, replace=False)
         latents = output.z if config.metrics.silhouette_on == "samples" else output.mu
@@ -155,9 +157,13 @@ class Evaluator:
 def check_samples(config: RunConfig, validation: Samples) -> None:
     """Raise `ConfigError` if a metric needs more validation samples than there are, or labels that are missing."""
     available = len(validation)
-    for option in ("fid_samples", "silhouette_samples"):
+    needed = {
+        "fid_samples": config.metrics.fid_features != "none",
+        "silhouette_samples": config.data.clusters is not None,
+    }
+    for option, is_needed in needed.items():
         requested = getattr(config.metrics, option)
-        if requested > available and (option != "fid_samples" or config.metrics.fid_features != "none"):
+        if is_needed and requested > available:
             raise ConfigError(
                 option, f"{requested} is more than the {available} validation samples; use {available} or less"
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -94,15 +93,18 @@ def _grid(samples: Tensor, columns: int) -> Image.Image:
 
 
 def _latent_space(mu: np.ndarray, config: RunConfig, labels: Tensor | None) -> bytes:
-    """Return a CSV of posterior means (N, n_z) on their two leading principal components, with class and cluster."""
+    """Return a CSV of posterior means (N, n_z) on their two leading principal components, with class and cluster.
+
+    Either is empty where there are none.
+    """
     from sklearn.decomposition import PCA
 
     with limit_new_threadpools():
         points = PCA(2, svd_solver="full").fit_transform(mu)
-    clusters: Sequence[int] = find_clusters(
-        mu, config.data.clusters, stream_seed(config.training.seed, "k-means") % 2**32
-    ).tolist()
-    classes = [""] * len(mu) if labels is None else labels[: len(mu)].tolist()
+    empty, n_clusters = [""] * len(mu), config.data.clusters
+    seed = stream_seed(config.training.seed, "k-means") % 2**32
+    clusters = empty if n_clusters is None else find_clusters(mu, n_clusters, seed).tolist()
+    classes = empty if labels is None else labels[: len(mu)].tolist()
     rows = zip(points.tolist(), classes, clusters, strict=True)
     points_text = [[round_for_csv(x), round_for_csv(y), label, cluster] for (x, y), label, cluster in rows]
     return csv_text([LATENT_SPACE, *points_text]).encode()

@@ -10,11 +10,13 @@ from typing import TypeVar, cast
 import torch
 
 from aldvae.config.execution import Execution
+from aldvae.config.rules import arguments_as_options
 from aldvae.config.run_config import RunConfig
-from aldvae.data.dataset import Dataset
+from aldvae.data.dataset import Dataset, Samples
 from aldvae.data.load import load_dataset
 from aldvae.metrics.evaluation import check_samples
 from aldvae.metrics.features import FeatureConfig, Features, load_features
+from aldvae.models.build import build_vae
 from aldvae.utils.devices import pick_device
 from aldvae.utils.errors import ConfigError
 
@@ -52,6 +54,37 @@ class RunInputs:
         features = self.features.identity if self.features is not None else "none"
         return {"data": self.data.fingerprint, "features": features}
 
+    def describe(self, config: RunConfig) -> list[str]:
+        """Return lines that say what the run trains on, and why it has no Silhouette score if it has none."""
+        train, validation = self.data.train, self.data.validation
+        steps = -(-len(train) // config.training.batch_size)
+        parts = [
+            f"{len(train) + len(validation):,} {train.kind}: {len(train):,} to train on, {len(validation):,} held out",
+            *(f"{count} behind {what}" for what, count in _metric_samples(config).items()),
+            f"{config.training.epochs} epochs of {steps:,} step{'s' if steps > 1 else ''}",
+        ]
+        own = config.data.source is not None
+        options = " (options: --validation, --fid-samples, --silhouette-samples, --epochs)" if own else ""
+        lines = ["; ".join(parts) + options]
+        if config.data.clusters is None:
+            lines.append(
+                f"no Silhouette score, since {_why_no_clusters(train)}; --clusters K computes it for K clusters"
+            )
+        return lines
+
+
+def _metric_samples(config: RunConfig) -> dict[str, int]:
+    metrics = config.metrics
+    counts = {} if metrics.fid_features == "none" else {"each Fréchet distance": metrics.fid_samples}
+    return counts if config.data.clusters is None else {**counts, "the Silhouette score": metrics.silhouette_samples}
+
+
+def _why_no_clusters(samples: Samples) -> str:
+    if samples.labels is None:
+        return "the data have no labels"
+    n_classes = len(samples.classes)
+    return "there is one class only" if n_classes == 1 else f"{n_classes} classes are too many for so few samples"
+
 
 def load_inputs(config: RunConfig, execution: Execution, threads: int, cache: InputCache) -> RunInputs:
     """Load the inputs of a run; raises `ConfigError` if data, weights or device are unavailable."""
@@ -67,6 +100,9 @@ def _check_data(config: RunConfig, data: Dataset) -> None:
         raise ConfigError("likelihood", "bernoulli is for pixels in [0, 1], not for vectors; use gaussian")
     if data.train.is_vectors and config.model.standardise:
         raise ConfigError("standardise", "is for images and video; vectors always are, column by column; remove it")
+    # Without memory or random numbers, to find a network that does not suit the samples before a directory is made.
+    with torch.device("meta"), arguments_as_options():
+        build_vae(data.shape, config.model.init_dim, **config.network_settings)
 
 
 def load_data(config: RunConfig, execution: Execution, cache: InputCache) -> Dataset:

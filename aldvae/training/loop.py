@@ -156,7 +156,7 @@ class Run:
         self.trainer = Trainer(config, inputs.data, inputs.device)
         self.evaluator = Evaluator(config, inputs.data.validation, features, execution.cache_directory, inputs.device)
         self.epoch = 1 + self._resume(execution.plan)
-        for text in [*config.notes(), *([features.description] if features else [])]:
+        for text in [*inputs.describe(config), *config.notes(), *([features.description] if features else [])]:
             self.callback.on_message(text, general=True)
         self.callback.on_start(config, self.epoch)
 

@@ -41,7 +41,8 @@ def _slug(result: Result) -> str:
 def draw_latent_space(result: Result) -> Figure:
     """Draw the posterior means of a finished run, projected on their two leading principal components."""
     points = result.latent_space
-    groupings = [name for name in ("class", "cluster") if points[name].notna().all()]
+    known = [name for name in ("class", "cluster") if points[name].notna().all()]
+    groupings: list[str | None] = [*known] or [None]
     figure = Figure(figsize=(PAGE, 3.4), layout="constrained")
     axes = figure.subplots(1, len(groupings), squeeze=False)[0]
     for axis, name in zip(axes, groupings, strict=True):
@@ -52,10 +53,14 @@ def draw_latent_space(result: Result) -> Figure:
     return figure
 
 
-def _scatter(axis: Axes, points: pd.DataFrame, name: str) -> None:
-    for value in sorted(points[name].unique()):
-        group = points[points[name] == value]
-        axis.scatter(group["component_1"], group["component_2"], s=12, marker=f"${value:.0f}$", linewidths=0.2)
-    axis.set_title(f"by {name}" if name == "class" else "by K-means cluster")
+def _scatter(axis: Axes, points: pd.DataFrame, name: str | None) -> None:
+    """Draw the points with the numbers of their groups, or as dots if `name` is None: without classes and clusters."""
+    if name is None:
+        axis.scatter(points["component_1"], points["component_2"], s=6)
+    else:
+        for value in sorted(points[name].unique()):
+            group = points[points[name] == value]
+            axis.scatter(group["component_1"], group["component_2"], s=12, marker=f"${value:.0f}$", linewidths=0.2)
+        axis.set_title(f"by {name}" if name == "class" else "by K-means cluster")
     axis.set_xlabel("first principal component of the posterior means")
     axis.set_ylabel("second")

@@ -95,6 +95,7 @@ def _draw_metric(axis: Axes, metrics: pd.DataFrame, metric: Metric) -> None:
     features = metrics["fid_features"].iloc[0]
     measured = metrics[["epoch", metric.name]].dropna()
     if measured.empty:
-        axis.text(0.5, 0.5, f"not measured (features: {features})", ha="center", transform=axis.transAxes)
+        reason = f"features: {features}" if metric.frechet_of else "no clusters"
+        axis.text(0.5, 0.5, f"not measured ({reason})", ha="center", transform=axis.transAxes)
     axis.plot(measured["epoch"], measured[metric.name], color=_BLUE, linewidth=1)
     axis.set_title(f"{metric.title}, {features} features" if metric.frechet_of else metric.title_with_unit)
