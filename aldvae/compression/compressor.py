@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from aldvae.compression.check import check_slots
+from aldvae.compression.curve import Descending
 from aldvae.compression.information import Directions
 from aldvae.compression.layers import latent_space
 from aldvae.compression.optimizers import optimizer_list
@@ -20,7 +21,6 @@ from aldvae.compression.rules.base import AnyRule, Decision
 from aldvae.compression.rules.slopes import PaperRule
 from aldvae.compression.selection import selection
 from aldvae.compression.slots import Along, Head, Reader
-from aldvae.compression.snapshot import Snapshot
 from aldvae.compression.steps import Step, TrialBackup
 from aldvae.compression.support import check_rule, check_scale, consolidates
 from aldvae.compression.units import SUMMED, Units
@@ -28,7 +28,7 @@ from aldvae.compression.watch import Posterior, Scale, Watch
 from aldvae.utils.seeding import generator
 
 
-class Compressor:
+class Compressor(Descending):
     """Shrinks the latent space of a VAE while it trains; used like a learning-rate scheduler.
 
     ::
@@ -274,7 +274,7 @@ class Compressor:
             "stop_latent_dim": self.stop_latent_dim,
             "answer": self.answer and asdict(self.answer),
             "rule": asdict(self._state),
-            "before": self._backup and (self._backup.snapshot.to_state(), self._backup.neurons, self._backup.kl),
+            "before": self._backup and self._backup.to_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -293,7 +293,4 @@ class Compressor:
         answer = state.get("answer")
         self.answer = None if answer is None else Decision(**answer)
         self._state = self.rule.restore(state["rule"])
-        self._backup = None
-        if state["before"] is not None:
-            snapshot, neurons, kl = state["before"]
-            self._backup = TrialBackup(Snapshot.from_state(snapshot), list(neurons), kl)
+        self._backup = state["before"] and TrialBackup.from_state(state["before"])

@@ -102,6 +102,8 @@ class RunConfig:
         if window is not None and 2 * every > window:
             problem = f"{every} leaves fewer than two measured epochs in --window or --slow-window"
             raise ConfigError("metrics_every", problem)
+        if compression.favour == "generation" and self.metrics.fid_features == "none":
+            raise ConfigError("favour", "generation needs Fréchet distances, not --fid-features none")
         for metric in set(RULE_METRICS) - set(self._available_metrics):
             if getattr(compression, f"threshold_{metric}") != 0:
                 raise ConfigError(f"threshold_{metric}", "has no effect with --fid-features none; remove it")
@@ -220,7 +222,8 @@ class RunConfig:
         # Other defaults depend on the rule, so `--rule` is always written out.
         defaults = {**DEFAULTS, **({"rule": None, **rule_defaults(self.compression.rule)} if self.compression else {})}
         # The default protocol may be another than the paper's, so what it changes is always written out, too.
-        changed = changed_settings(self.data.dataset, self.data.source) - set(COMPRESSION_SETTINGS)
+        written = set(COMPRESSION_SETTINGS) - ({"curve"} if self.compression else set())
+        changed = changed_settings(self.data.dataset, self.data.source) - written
         defaults |= dict.fromkeys(changed)
         for setting in option_fields(*SECTIONS):
             name, value = setting.name, self.settings[setting.name]
