@@ -31,8 +31,8 @@ def curve_sizes(start: int, most: int, smallest: int = SMALLEST_DIM) -> list[int
     """
     if most < 1:
         return []
-    # In percent; with the last ratio, the first step is the only one.
-    ladders = (_ladder(start, ratio / 100, smallest) for ratio in range(99, -1, -1))
+    # In percent. With the first ratio all sizes are taken, with the last one only the smallest.
+    ladders = (_ladder(start, ratio / 100, smallest) for ratio in range(100, -1, -1))
     return next(sizes for sizes in ladders if len(sizes) <= most)
 
 

@@ -8,21 +8,27 @@ from math import sqrt
 
 from aldvae.metrics.criterion import Criterion
 from aldvae.metrics.table import LOSS, METRICS
-from aldvae.runs.records import Cell
+from aldvae.runs.records import Cell, Summary
 
 Rows = Sequence[Mapping[str, Cell]]
 
+# What can be favoured, as a sentence names it.
+FAVOURED_TEXT = {
+    "loss": "the loss",
+    "reconstruction": "reconstructions",
+    "generation": "generations",
+    "clustering": "clusters",
+}
 # The noise of a metric is taken from so many of the last measured epochs, during which the model hardly changes.
 _EPOCHS = 10
 
 
 def favoured_metrics(has_frechet: bool) -> dict[str, str]:
     """Return the metric of each thing that can be favoured; without Fréchet distances, some have another or none."""
-    frechet = {"reconstruction": "fid_recon", "generation": "fid_gen"}
-    return {LOSS.name: LOSS.name, **(frechet if has_frechet else {"reconstruction": "recon_loss"}), **_CLUSTERING}
-
-
-_CLUSTERING = {"clustering": "silhouette"}
+    images = (
+        {"reconstruction": "fid_recon", "generation": "fid_gen"} if has_frechet else {"reconstruction": "recon_loss"}
+    )
+    return {"loss": LOSS.name, **images, "clustering": "silhouette"}
 
 
 def smallest_sizes(curve: Rows, epochs: Rows, *, beta: float, has_frechet: bool) -> dict[str, int]:
@@ -58,3 +64,12 @@ def _cost(row: Mapping[str, Cell], metric: str, beta: float) -> float | None:
     if not isinstance(value, int | float):
         return None
     return -float(value) if METRICS[metric].better == "higher" else float(value)
+
+
+def describe_curve(summary: Summary) -> str:
+    """Return the smallest sizes that are good, as a sentence; empty for a run without a curve."""
+    sizes = summary.get("smallest_sizes")
+    if not sizes:
+        return ""
+    parts = [f"{size} by {FAVOURED_TEXT[favoured]}" for favoured, size in sizes.items()]
+    return f"Smallest sizes as good as the best of the curve: {', '.join(parts)}."

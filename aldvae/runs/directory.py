@@ -17,6 +17,7 @@
 ``reconstructions``     images by the model (.png, .gif for video); so are ``samples`` and ``traversal``
 ``latent_space.csv``    posterior means projected to two dimensions, with class and cluster
 ``overview.png``        sizes, metrics and latent neurons over epochs
+``curve.png``           metrics over sizes, in runs with a curve
 ======================  ================================================================================
 """
 
