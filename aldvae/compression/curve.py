@@ -26,20 +26,28 @@ class CurvePoint:
 def curve_sizes(start: int, most: int, smallest: int = SMALLEST_DIM) -> list[int]:
     """Return at most `most` sizes below `start` down to `smallest`, largest first.
 
-    They are all of these sizes or, if there are more, the most that lie in steps of one ratio (of at least one
-    dimension) and end with `smallest`.
+    They are all of these sizes or, if there are more, half of `start`, sizes in steps of one ratio above it, and about
+    as many below it; if there may be only one, it is `smallest`.
     """
+    if start - smallest <= most:
+        return list(range(start - 1, smallest - 1, -1))
+    half, below = max(smallest, -(-start // 2)), max(1, most // 2)
+    return _ladder(start, half, most - below) + _ladder(half if most > 1 else start, smallest, below)[:most]
+
+
+def _ladder(start: int, end: int, most: int) -> list[int]:
+    """Return at most `most` sizes from below `start` down to `end`, in steps of one ratio and of 1 or more."""
     if most < 1:
         return []
-    # In percent. With the first ratio all sizes are taken, with the last one only the smallest.
-    ladders = (_ladder(start, ratio / 100, smallest) for ratio in range(100, -1, -1))
+    # In percent. With the first ratio all sizes are taken, with the last one `end` alone.
+    ladders = (_steps(start, end, ratio / 100) for ratio in range(100, -1, -1))
     return next(sizes for sizes in ladders if len(sizes) <= most)
 
 
-def _ladder(start: int, ratio: float, smallest: int) -> list[int]:
+def _steps(start: int, end: int, ratio: float) -> list[int]:
     sizes, size = list[int](), start
-    while size > smallest:
-        size = max(smallest, min(size - 1, round(size * ratio)))
+    while size > end:
+        size = max(end, min(size - 1, round(size * ratio)))
         sizes.append(size)
     return sizes
 

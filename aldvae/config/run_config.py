@@ -102,6 +102,9 @@ class RunConfig:
         if window is not None and 2 * every > window:
             problem = f"{every} leaves fewer than two measured epochs in --window or --slow-window"
             raise ConfigError("metrics_every", problem)
+        if (compression.curve_epochs or 0) > max(1, self.training.epochs // 2):
+            problem = f"{compression.curve_epochs} is more than half of --epochs {self.training.epochs}"
+            raise ConfigError("curve_epochs", f"{problem}, which is what a curve may cost")
         if compression.favour == "generation" and self.metrics.fid_features == "none":
             raise ConfigError("favour", "generation needs Fréchet distances, not --fid-features none")
         for metric in set(RULE_METRICS) - set(self._available_metrics):
