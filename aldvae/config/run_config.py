@@ -102,14 +102,17 @@ class RunConfig:
         if window is not None and 2 * every > window:
             problem = f"{every} leaves fewer than two measured epochs in --window or --slow-window"
             raise ConfigError("metrics_every", problem)
+        self._check_curve(compression)
+        for metric in set(RULE_METRICS) - set(self._available_metrics):
+            if getattr(compression, f"threshold_{metric}") != 0:
+                raise ConfigError(f"threshold_{metric}", "has no effect with --fid-features none; remove it")
+
+    def _check_curve(self, compression: CompressionConfig) -> None:
         if (compression.curve_epochs or 0) > max(1, self.training.epochs // 2):
             problem = f"{compression.curve_epochs} is more than half of --epochs {self.training.epochs}"
             raise ConfigError("curve_epochs", f"{problem}, which is what a curve may cost")
         if compression.favour == "generation" and self.metrics.fid_features == "none":
             raise ConfigError("favour", "generation needs Fréchet distances, not --fid-features none")
-        for metric in set(RULE_METRICS) - set(self._available_metrics):
-            if getattr(compression, f"threshold_{metric}") != 0:
-                raise ConfigError(f"threshold_{metric}", "has no effect with --fid-features none; remove it")
 
     def _check_rule_settings(self, rule: str) -> None:
         supported, defaults = rule_settings(rule), rule_defaults(rule)
