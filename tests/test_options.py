@@ -102,6 +102,10 @@ CASES = [
     Case("min_dim", 12),
     Case("shrunk_layers", "frozen"),
     Case("stop", False, STOPS),
+    Case("curve", True),
+    Case("curve_epochs", 2, {"curve": True}),
+    Case("favour", "loss", {"curve": True}),
+    Case("keep_sizes", True, {"curve": True}),
     *(Case(f"threshold_{metric}", math.inf, STOPS) for metric in METRICS),
     Case("fid_features", "none"),
     Case("fid_samples", 40),
@@ -145,7 +149,7 @@ _outputs: dict[str, tuple[Any, ...]] = {}
 
 
 def output_of(images: Path, changes: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the metrics, decisions and weights of a run, without the columns that only repeat settings."""
+    """Return the metrics, decisions, curve and weights of a run, without the columns that only repeat settings."""
     overrides = {**BASE, **changes}
     dataset = overrides.pop("dataset")
     source = dataset if dataset in ("digits", "mnits") else str(images / dataset)
@@ -156,8 +160,10 @@ def output_of(images: Path, changes: Mapping[str, Any]) -> tuple[Any, ...]:
         metrics = pd.read_csv(path / "metrics.csv").drop(columns=["fid_features", "fid_samples"])
         # Reasons contain thresholds and windows, so they differ even between equal decisions.
         decisions = pd.read_csv(path / "decisions.csv").drop(columns="reason")
+        curve = path / "curve.csv"
+        sizes = sorted(file.name for file in path.glob("sizes/*")), curve.read_text() if curve.exists() else ""
         weights = {name: tensor.numpy().tobytes() for name, tensor in load_file(path / "model.safetensors").items()}
-        _outputs[config.name] = (metrics.to_csv(), decisions.to_csv(), weights)
+        _outputs[config.name] = (metrics.to_csv(), decisions.to_csv(), sizes, weights)
     return _outputs[config.name]
 
 

@@ -14,8 +14,8 @@ from aldvae.config.presets import PRESETS
 from aldvae.config.run_config import COMPRESSION_SETTINGS, DEFAULTS, RunConfig
 from aldvae.runs.results import Result
 
-# Settings that every figure and table shows anyway, and so are no part of a description.
-_SHOWN = {"dataset", "source", "init_dim", "seed", "stop", "rule"}
+# Settings that every figure and table shows anyway, or that change no answer, and so are no part of a description.
+_SHOWN = {"dataset", "source", "init_dim", "seed", "stop", "rule", "curve", "curve_epochs", "keep_sizes"}
 # Options that a sweep lists or sets itself.
 _SWEPT = ("seed", "seeds", "init-dim", "dims")
 

@@ -65,14 +65,20 @@ def adaptive(**values: Any) -> None:
         if outcome.skipped:
             display.on_message("this run was finished before; nothing was trained")
     # Importing matplotlib takes a second; training does not wait for it.
+    from aldvae.reporting.figures.curve import draw_curve_of_run
     from aldvae.reporting.figures.run_overview import draw_overview
+    from aldvae.runs.curve import describe_curve
 
-    picture = outcome.path / "overview.png"
-    if not picture.exists():
-        draw_overview(outcome.path)
+    for name, draw in (("overview.png", draw_overview), ("curve.png", draw_curve_of_run)):
+        if not (outcome.path / name).exists():
+            draw(outcome.path)
     print(_answer(config, outcome.summary))
-    for label, name in (("picture", picture.name), ("metrics", "metrics.csv"), ("model", "model.safetensors")):
-        print(f"{label:8} {outcome.path / name}")
+    if curve := describe_curve(outcome.summary):
+        print(curve)
+    files = (("picture", "overview.png"), ("metrics", "metrics.csv"), ("curve", "curve.png"))
+    for label, name in (*files, ("model", "model.safetensors")):
+        if (outcome.path / name).exists():
+            print(f"{label:8} {outcome.path / name}")
 
 
 def _answer(config: RunConfig, summary: Summary) -> str:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from aldvae.compression.check import check_slots
+from aldvae.compression.curve import Descending
 from aldvae.compression.information import Directions
 from aldvae.compression.layers import latent_space
 from aldvae.compression.neurons import LatentNeurons
@@ -26,7 +27,7 @@ from aldvae.compression.units import SUMMED, Units
 from aldvae.compression.watch import Posterior, Scale, Watch
 
 
-class Compressor:
+class Compressor(Descending):
     """Shrinks the latent space of a VAE while it trains; used like a learning-rate scheduler.
 
     ::

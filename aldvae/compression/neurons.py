@@ -9,7 +9,6 @@ from aldvae.compression.information import Directions
 from aldvae.compression.resizing import Resizable
 from aldvae.compression.rules.base import Decision
 from aldvae.compression.selection import selection
-from aldvae.compression.snapshot import Snapshot
 from aldvae.compression.steps import Step, TrialBackup
 from aldvae.utils.seeding import generator
 
@@ -60,8 +59,7 @@ class LatentNeurons:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the neurons and, during a trial, the tensors needed to undo it."""
-        backup = self._backup and (self._backup.snapshot.to_state(), self._backup.neurons, self._backup.kl)
-        return {"neurons": list(self.left), "before": backup}
+        return {"neurons": list(self.left), "before": self._backup and self._backup.to_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load what `state_dict` returned; shrink or extend the layers to its size, unless they have it already."""
@@ -69,8 +67,6 @@ class LatentNeurons:
         if len(kept) != size:
             self.model.shrink([position for position, neuron in enumerate(self.left) if neuron not in kept])
             self.model.grow(len(kept - set(self.left)), generator(self.seed, "growth"))
-        self.left, self._backup = list(state["neurons"]), None
+        self.left = list(state["neurons"])
         self.model.notify()
-        if state["before"] is not None:
-            snapshot, neurons, kl = state["before"]
-            self._backup = TrialBackup(Snapshot.from_state(snapshot), list(neurons), kl)
+        self._backup = state["before"] and TrialBackup.from_state(state["before"])

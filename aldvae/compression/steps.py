@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aldvae.compression.information import Directions
 from aldvae.compression.rules.base import Decision
@@ -33,3 +33,13 @@ class TrialBackup(NamedTuple):
     snapshot: Snapshot
     neurons: list[int]
     kl: list[float] | None
+
+    def to_state(self) -> tuple[dict[str, object], list[int], list[float] | None]:
+        """Return it as tensors, numbers, lists and dictionaries."""
+        return self.snapshot.to_state(), self.neurons, self.kl
+
+    @classmethod
+    def from_state(cls, state: tuple[dict[str, Any], list[int], list[float] | None]) -> TrialBackup:
+        """Return the backup of which `to_state` made `state`."""
+        snapshot, neurons, kl = state
+        return cls(Snapshot.from_state(snapshot), list(neurons), kl)

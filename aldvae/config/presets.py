@@ -99,7 +99,7 @@ _PROTOCOLS: dict[str, Mapping[str, Value]] = {
         "silhouette_samples": 1000,
         "fid_samples": 100,
     },
-    RECOMMENDED: {"rule": "consolidate", "warmup": 0.2, "scale": "optimal", "standardise": True},
+    RECOMMENDED: {"rule": "consolidate", "warmup": 0.2, "scale": "optimal", "standardise": True, "curve": True},
 }
 
 
@@ -109,7 +109,8 @@ def protocol_settings(protocol: str, preset: Preset) -> Mapping[str, Value]:
     ``"paper"`` is its text and ``"authors"`` the code of its authors. ``"recommended"`` is what this project found
     best: the weight of the KL divergence rises at first, so that dimensions become informative before they are judged;
     most of the user's own images have a Gaussian likelihood, with the optimal scale and standardised inside the model;
-    and no features are downloaded. Raises `ConfigError` with the nearest name for any other.
+    no features are downloaded; and a curve shows what fewer dimensions cost. Raises `ConfigError` with the nearest name
+    for any other.
     """
     if protocol not in _PROTOCOLS:
         raise unknown_name("protocol", protocol, list(_PROTOCOLS))

@@ -129,6 +129,8 @@ def _rule_and_protocol(
     with arguments_as_options():
         supported, defaults = rule_settings(rule), rule_defaults(rule)
     values = {name: value for name, value in protocol.items() if name in supported or name not in COMPRESSION_SETTINGS}
+    if explicit.get("stop") is False or explicit.get("shrunk_layers") == "frozen":
+        values.pop("curve", None)
     return {**defaults, **values, "rule": rule}
 
 

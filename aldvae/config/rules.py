@@ -25,6 +25,7 @@ def rule_settings(rule: str) -> set[str]:
     declared = rule_class(rule)
     names = {"rule", *(f.name for f in fields(declared))}
     names |= {f"threshold_{metric}" for metric in RULE_METRICS if "thresholds" in names}
+    names |= {"curve", "curve_epochs", "favour", "keep_sizes"}
     supported = {
         "select": declared.supports_any_select,
         "stop": declared.supports_no_stop,

@@ -112,9 +112,17 @@ class RunConfig:
         if window is not None and 2 * every > window:
             problem = f"{every} leaves fewer than two measured epochs in --window or --slow-window"
             raise ConfigError("metrics_every", problem)
+        self._check_curve(compression)
         for metric in set(RULE_METRICS) - set(self._available_metrics):
             if getattr(compression, f"threshold_{metric}") != 0:
                 raise ConfigError(f"threshold_{metric}", "has no effect with --fid-features none; remove it")
+
+    def _check_curve(self, compression: CompressionConfig) -> None:
+        if (compression.curve_epochs or 0) > max(1, self.training.epochs // 2):
+            problem = f"{compression.curve_epochs} is more than half of --epochs {self.training.epochs}"
+            raise ConfigError("curve_epochs", f"{problem}, which is what a curve may cost")
+        if compression.favour == "generation" and self.metrics.fid_features == "none":
+            raise ConfigError("favour", "generation needs Fréchet distances, not --fid-features none")
 
     def _check_rule_settings(self, rule: str) -> None:
         supported, defaults = rule_settings(rule), rule_defaults(rule)
@@ -230,7 +238,8 @@ class RunConfig:
         # Other defaults depend on the rule, so `--rule` is always written out.
         defaults = {**DEFAULTS, **({"rule": None, **rule_defaults(self.compression.rule)} if self.compression else {})}
         # The default protocol may be another than the paper's, so what it changes is always written out, too.
-        changed = changed_settings(self.data.dataset, self.data.source) - set(COMPRESSION_SETTINGS)
+        written = set(COMPRESSION_SETTINGS) - ({"curve"} if self.compression else set())
+        changed = changed_settings(self.data.dataset, self.data.source) - written
         defaults |= dict.fromkeys(changed)
         for setting in option_fields(*SECTIONS):
             name, value = setting.name, self.settings[setting.name]

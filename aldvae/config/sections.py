@@ -24,6 +24,7 @@ SCALES = ("learned", "optimal")
 POSTERIORS = ("gaussian", "softmax")
 PRECISIONS = ("float32", "bfloat16")
 SHRUNK_LAYERS = ("trained", "frozen")
+FAVOURED = ("loss", "reconstruction", "generation", "clustering")
 FID_FEATURES = ("inception", "classifier", "pca", "none")
 FID_PRECISIONS = ("float32", "bfloat16", "float16")
 SILHOUETTE_ON = ("samples", "means")
@@ -194,6 +195,25 @@ class CompressionConfig:
     threshold_silhouette: float = setting("The same for the Silhouette score; higher favours clustering.", 0.0)
     threshold_fid_recon: float = setting("The same for fid_recon; lower favours reconstruction.", 0.0)
     threshold_fid_gen: float = setting("The same for fid_gen; -inf leaves a metric out.", 0.0)
+    curve: bool = setting(
+        "After the last epoch, let a copy of the model go on down to 2 dimensions: what do fewer cost?",
+        False,
+        shown="the protocol's",
+        added="0.2.0",
+    )
+    curve_epochs: int | None = setting(
+        "Epochs at each size of the curve; sizes are skipped where all of them would take more than half of --epochs. "
+        "Default: as many as that allows.",
+        None,
+        added="0.2.0",
+    )
+    favour: str | None = setting(
+        "Keep the smallest model of the curve that is good by this: loss, reconstruction, generation or clustering; "
+        "default: the one whose size was found.",
+        None,
+        added="0.2.0",
+    )
+    keep_sizes: bool = setting("Keep the models of all sizes of the curve on disk.", False, added="0.2.0")
 
     @property
     def rule_class(self) -> RuleClass:
@@ -208,6 +228,19 @@ class CompressionConfig:
 
         _check_choice("select", self.select, list(SELECTIONS))
         _check_choice("shrunk_layers", self.shrunk_layers, SHRUNK_LAYERS)
+        self._check_curve()
+
+    def _check_curve(self) -> None:
+        _check_range("curve_epochs", self.curve_epochs, 1)
+        if self.favour is not None:
+            _check_choice("favour", self.favour, FAVOURED)
+        for name in ("curve_epochs", "favour", "keep_sizes"):
+            if not self.curve and getattr(self, name):
+                raise ConfigError(name, "has no effect without --curve; remove it")
+        if self.curve and not self.stop:
+            raise ConfigError("curve", "has no effect with --no-stop, which goes down to the smallest size; remove it")
+        if self.curve and self.shrunk_layers == "frozen":
+            raise ConfigError("curve", "needs layers that go on training, not --shrunk-layers frozen; remove it")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,13 @@ from aldvae.models.vae import VAE
 from aldvae.utils.errors import AldvaeError
 
 FILE = "model.safetensors"
+# The models of a run's curve by latent size, in the run's directory.
+SIZES = "sizes"
+
+
+def size_file(latent_dim: int) -> str:
+    """Return the file of the model of one size of a curve, relative to the run's directory."""
+    return f"{SIZES}/{latent_dim}.safetensors"
 
 
 def model_bytes(model: VAE, shape: tuple[int, ...], settings: Mapping[str, str | int | None]) -> bytes:
@@ -25,12 +32,16 @@ def model_bytes(model: VAE, shape: tuple[int, ...], settings: Mapping[str, str |
     return content
 
 
-def load(path: str | Path, device: torch.device | str = "cpu") -> VAE:
+def load(path: str | Path, device: torch.device | str = "cpu", *, latent_dim: int | None = None) -> VAE:
     """Return the compressed model of a finished run on `device`, in evaluation mode.
 
-    `path` is the run's directory or its model file. Raises `AldvaeError` if the file is missing or damaged.
+    `path` is the run's directory or its model file. With `latent_dim`, the model of that size is returned, if the run
+    kept the models of its curve. Raises `AldvaeError` if the file is missing or damaged, and for a size that is not
+    there.
     """
     file = Path(path) / FILE if Path(path).is_dir() else Path(path)
+    if latent_dim is not None:
+        return _load_size(file, device, latent_dim)
     try:
         with safe_open(file, framework="pt", device=str(device)) as stored:
             header = json.loads(stored.metadata()["aldvae"])
@@ -48,3 +59,15 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> VAE:
     except (RuntimeError, KeyError, TypeError) as error:
         raise AldvaeError(f"{file} does not fit the network that its header names; give another path") from error
     return model.to(device).eval()
+
+
+def _load_size(file: Path, device: torch.device | str, latent_dim: int) -> VAE:
+    sized = file.parent / size_file(latent_dim)
+    if sized.exists():
+        return load(sized, device)
+    model = load(file, device)
+    if model.latent_dim != latent_dim:
+        kept = sorted({model.latent_dim, *(int(path.stem) for path in (file.parent / SIZES).glob("*.safetensors"))})
+        there = f"{file.parent} has the sizes {', '.join(map(str, kept))}"
+        raise AldvaeError(f"there is no model of size {latent_dim}: {there}; a run with --keep-sizes keeps more")
+    return model

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from aldvae.analysis.series import Series, describe, group_by_seed
 from aldvae.analysis.tables import make_tables, text_rows
 from aldvae.reporting.figures.ablation import draw_ablations
+from aldvae.reporting.figures.curve import draw_curves
 from aldvae.reporting.figures.grid_search import draw_yardsticks
 from aldvae.reporting.figures.latent_space import draw_latent_space, example_runs
 from aldvae.reporting.figures.paper import draw_paper, size_text
@@ -28,6 +29,7 @@ _CAPTIONS = {
     "yardstick": "A grid search (means over seeds; bars: standard errors; dashed: one standard error above the best),"
     " the smallest size as good as the best (red), and the sizes that each method finds (hollow: reached, not found).",
     "variants": "Final sizes of runs that differ in their settings.",
+    "curve": "What fewer dimensions cost: a copy of each model, which went on down after its run (one line per seed).",
 }
 _TABLES = {
     "sizes": "Size found with each seed, and what the paper reports; in brackets: reached without a stop",
@@ -59,6 +61,7 @@ def write_report(results_dir: Path, path: Path) -> None:
 def _content(all_series: Sequence[Series], left_out: Sequence[str]) -> dict[str, object]:
     """Return the variables of the template."""
     drawn = draw_paper(all_series) | draw_yardsticks(all_series) | draw_ablations(all_series)
+    drawn.figures |= draw_curves(all_series)
     return {
         "title": f"Latent sizes: {', '.join(sorted({series.config.data.dataset for series in all_series}))}",
         "runs": sum(len(series.results) for series in all_series),

@@ -7,6 +7,7 @@ from pathlib import Path
 from aldvae.analysis.series import group_by_seed
 from aldvae.analysis.tables import make_tables, write_tables
 from aldvae.reporting.figures.ablation import draw_ablations
+from aldvae.reporting.figures.curve import draw_curves
 from aldvae.reporting.figures.grid_search import draw_yardsticks
 from aldvae.reporting.figures.latent_space import draw_latent_spaces
 from aldvae.reporting.figures.paper import draw_paper
@@ -33,7 +34,7 @@ def plot_results(results_dir: Path, output_dir: Path, formats: str) -> tuple[lis
     written: list[Path] = []
     with print_style():
         drawn = draw_paper(all_series) | draw_yardsticks(all_series) | draw_ablations(all_series)
-        drawn.figures |= draw_latent_spaces(all_series)
+        drawn.figures |= draw_curves(all_series) | draw_latent_spaces(all_series)
         for name, figure in drawn.figures.items():
             written += save(figure, output_dir / "figures" / name, suffixes)
     written += write_tables(make_tables(all_series), output_dir / "tables")

@@ -7,13 +7,17 @@
 ``latent.csv``          KL divergence of each latent neuron, one row per epoch and neuron
 ``decisions.csv``       the slopes the rule saw and what it decided, one row per decision
 ``times.csv``           seconds of training and of metrics, one row per epoch
+``curve.csv``           the metrics of smaller sizes, one row per size, in runs with a curve
 ``checkpoint.pt``       where an unfinished run resumes; ``checkpoint.previous.pt``: one epoch earlier
+``curve.pt``            where an unfinished curve resumes
 ``failure.txt``         why the last attempt failed, with its traceback
 ``summary.json``        the answer; its presence marks the run as finished
 ``model.safetensors``   the compressed model
+``sizes``               the models of the curve, if they are to be kept
 ``reconstructions``     images by the model (.png, .gif for video); so are ``samples`` and ``traversal``
 ``latent_space.csv``    posterior means projected to two dimensions, with class and cluster
 ``overview.png``        sizes, metrics and latent neurons over epochs
+``curve.png``           metrics over sizes, in runs with a curve
 ======================  ================================================================================
 """
 
@@ -33,6 +37,7 @@ from aldvae.utils.errors import BusyError, ConfigError
 from aldvae.utils.files import write_atomically
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
+CURVE_CHECKPOINT = "curve.pt"
 FAILURE = "failure.txt"
 LOCK = ".lock"
 
@@ -222,12 +227,21 @@ class RunDirectory:
             if path.exists():
                 yield name, path.read_bytes()
 
-    def finish(self, summary: Summary, files: Mapping[str, bytes]) -> None:
-        """Write `files` by name, then the summary, which marks the run as finished; delete the checkpoints."""
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file; None if it does not exist."""
+        path = self.path / name
+        return path.read_bytes() if path.exists() else None
+
+    def write(self, files: Mapping[str, bytes]) -> None:
+        """Write `files` by name."""
         for name, content in files.items():
             write_atomically(self.path / name, content)
+
+    def finish(self, summary: Summary, files: Mapping[str, bytes]) -> None:
+        """Write `files` by name, then the summary, which marks the run as finished; delete the checkpoints."""
+        self.write(files)
         write_atomically(self.path / "summary.json", json_text(summary))
-        for name in CHECKPOINTS:
+        for name in (*CHECKPOINTS, CURVE_CHECKPOINT):
             (self.path / name).unlink(missing_ok=True)
 
     def record_failure(self, reason: str, traceback: str) -> None:

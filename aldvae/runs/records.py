@@ -28,12 +28,13 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "reason",
     ),
     "times": ("epoch", "train_seconds", "metrics_seconds"),
+    "curve": ("latent_dim", "epoch", *METRICS, "fid_features", "fid_samples"),
 }
-# Tables that only some rules fill; the runs of others do not have them.
-OPTIONAL_TABLES = ("directions",)
-# Of latent_space.csv, which is written once, after the last epoch.
+# Tables that only some rules fill, or that are asked for; other runs do not have them.
+OPTIONAL_TABLES = ("directions", "curve")
 # Their columns of text, whatever they look like.
 TEXT_COLUMNS = ("action", "removed", "reason")
+# Of latent_space.csv, which is written once, after the last epoch.
 LATENT_SPACE = ("component_1", "component_2", "class", "cluster")
 
 
@@ -55,7 +56,15 @@ class Answer(TypedDict, total=False):
     settled_epoch: int | None
 
 
-class Summary(_SummaryOfAllVersions, Answer, total=False):
+class CurveSummary(TypedDict, total=False):
+    """What the curve says; see `Summary`."""
+
+    smallest_sizes: dict[str, int]
+    curve_epochs: int
+    curve_seconds: float
+
+
+class Summary(_SummaryOfAllVersions, Answer, CurveSummary, total=False):
     """``summary.json``: the answer of a finished run.
 
     `latent_dim` is the size of the model that is left. `stop_epoch` and `stop_latent_dim` say where the rule stopped,
@@ -67,6 +76,10 @@ class Summary(_SummaryOfAllVersions, Answer, total=False):
     Only runs whose rule counts the dimensions that carry information have `n_informative`, that number, which may be
     below `latent_dim`; `n_range`, the least and the most that it would be if the limit were twice or half as high; and
     `settled_epoch`, the epoch at which it had settled, None if it had not.
+
+    Only runs with a curve have `smallest_sizes`, the smallest size that is good by the loss, by reconstructions, by
+    generations and by clusters (see `runs.curve`), and the `curve_epochs` and `curve_seconds` that it took beside those
+    of the run. If the run favours one of these, `latent_dim` and `final` are those of that model.
     """
 
     rule: str | None

@@ -104,6 +104,14 @@ class Result:
         return self._table("directions", COLUMNS["directions"])
 
     @cached_property
+    def curve(self) -> pd.DataFrame:
+        """``curve.csv``: a row per size, largest first, with the columns of ``metrics.csv``; no rows without a curve.
+
+        The first row is the model whose size was found. `epoch` counts those of the run and those of the curve.
+        """
+        return self._table("curve", COLUMNS["curve"])
+
+    @cached_property
     def latent_space(self) -> pd.DataFrame:
         """``latent_space.csv``: a row per validation sample, with its class (NaN without labels) and its cluster.
 

@@ -76,6 +76,7 @@ def stack_key(config: RunConfig) -> tuple[object, ...] | None:
     The models of a stack are padded to one latent size and take their optimiser steps together. Padding would take part
     in a softmax over the dimensions, frozen layers would be trained, and a rule that undoes a removal takes back
     optimiser steps of one run alone. An optimal scale is an average of each run's own errors, and buffers are shared.
+    While a run draws its curve, all others of a stack would wait.
     """
     compression = config.compression
     model = config.model
@@ -83,6 +84,7 @@ def stack_key(config: RunConfig) -> tuple[object, ...] | None:
     if compression is not None:
         rule = compression.rule_class
         alone = alone or compression.shrunk_layers == "frozen" or rule.can_undo or rule.consolidates
+        alone = alone or compression.curve
     if alone:
         return None
     # During a warm-up the weight of the KL divergence depends on the number of epochs.

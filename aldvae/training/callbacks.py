@@ -27,7 +27,8 @@ class Callback:
 
         run(config, execution, PrintLoss())
 
-    `on_start` is called once, then `on_epoch_end` after each epoch, then `on_finish`; `on_message` at any time. An
+    `on_start` is called once, then `on_epoch_end` after each epoch, `on_curve_epoch` after each
+    of the curve, if there is one, then `on_finish`; `on_message` at any time. An
     exception raised by a hook ends the run; the same command resumes it from its last checkpoint.
     """
 
@@ -43,6 +44,9 @@ class Callback:
         `row` is its row of ``metrics.csv``, without the columns that were not measured. `step` is what the compressor
         did; None for a model of fixed size.
         """
+
+    def on_curve_epoch(self, epoch: int, epochs: int, latent_dim: int) -> None:
+        """Called after each of the `epochs` of the run's curve, from 1 on, in which the size was `latent_dim`."""
 
     def on_finish(self, path: Path) -> None:
         """Called when the run is finished and its directory, `path`, is complete."""

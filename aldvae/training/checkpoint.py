@@ -36,7 +36,7 @@ def resume(trainer: Trainer, directory: RunDirectory, callback: Callback) -> tup
     """
     damaged = ""
     for name, content in directory.checkpoints():
-        checkpoint = _read(content, trainer.device)
+        checkpoint = read_checkpoint(content, trainer.device)
         if checkpoint is not None:
             if damaged:
                 callback.on_message(f"{damaged} is damaged; resuming from the previous checkpoint")
@@ -48,7 +48,7 @@ def resume(trainer: Trainer, directory: RunDirectory, callback: Callback) -> tup
     return 0, {}
 
 
-def _read(content: bytes, device: torch.device) -> Checkpoint | None:
+def read_checkpoint(content: bytes, device: torch.device) -> Checkpoint | None:
     """Return the checkpoint in `content`; None if it is damaged or something else."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

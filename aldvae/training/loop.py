@@ -19,10 +19,11 @@ from aldvae.metrics.evaluation import Evaluation, Evaluator, require_finite
 from aldvae.models.serialization import FILE, model_bytes
 from aldvae.runs.directory import RunDirectory
 from aldvae.runs.provenance import session
-from aldvae.runs.records import Cell, Summary
+from aldvae.runs.records import Cell, CurveSummary, Summary
 from aldvae.training.artifacts import artifact_files
 from aldvae.training.callbacks import Callback, Row
 from aldvae.training.checkpoint import resume, to_bytes
+from aldvae.training.curve import Curve
 from aldvae.training.inputs import InputCache, RunInputs, load_inputs
 from aldvae.training.stacked import train_stack
 from aldvae.training.summary import decision_row, last_metrics, summarise
@@ -225,13 +226,26 @@ class Run:
         self.directory.save_checkpoint(to_bytes({"epoch": self.epoch, "trainer": state, "tables": tables}))
 
     def finish(self) -> Outcome:
-        """Write the model, its images and the summary, which marks the run as finished."""
-        model, data, config = self.trainer.model, self.inputs.data, self.config
+        """Draw the curve if asked for; write the model, its images and the summary, which marks the run as finished."""
+        model, data, config, final = self.trainer.model, self.inputs.data, self.config, self._final_metrics()
+        curve = self._curve()
+        said = curve.trace(final) if curve is not None else CurveSummary()
+        if curve is not None:
+            model, final = curve.favoured(said) or (model, final)
         images = artifact_files(model, config, data.validation)
-        summary = summarise(config, self.trainer, self.directory, self._final_metrics())
+        summary = summarise(config, self.trainer, self.directory, final, said)
         self.directory.finish(summary, {FILE: model_bytes(model, data.shape, config.network_settings), **images})
+        if curve is not None:
+            curve.close()
         self.callback.on_finish(self.directory.path)
         return Outcome(self.directory.path, summary, skipped=False)
+
+    def _curve(self) -> Curve | None:
+        """Return the curve, resumed from its last checkpoint; None if it is not asked for."""
+        compression = self.config.compression
+        if compression is None or not compression.curve:
+            return None
+        return Curve(self.trainer, self.inputs, self.evaluator, self.directory, self.callback)
 
     def _final_metrics(self) -> dict[str, Cell]:
         """Return the metrics of the finished model: measured anew if the last decision changed it after its row."""

@@ -63,7 +63,7 @@ class Display(LiveDisplay, Callback):
 
     def on_start(self, config: RunConfig, first_epoch: int) -> None:
         """Show the bar and start its clock."""
-        self.config, self._first, self._start = config, first_epoch, time.monotonic()
+        self.config, self._first, self._start, self._curve_size = config, first_epoch, time.monotonic(), 0
         if first_epoch > 1:
             self.on_message(f"resuming {config.name} at epoch {first_epoch}")
         self._bar.start_task(self._task)
@@ -80,6 +80,15 @@ class Display(LiveDisplay, Callback):
             self.console.print(f"{line}  {left}", markup=False)
         if step is not None:
             self._report_decision(step)
+
+    def on_curve_epoch(self, epoch: int, epochs: int, latent_dim: int) -> None:
+        """Show the size of the curve; in a log, each once."""
+        if latent_dim != self._curve_size:
+            self._curve_size, line = latent_dim, f"curve: size {latent_dim}"
+            self._bar.update(self._task, total=epochs, description=line, status="")
+            if not self.console.is_terminal:
+                self.console.print(line, markup=False)
+        self._bar.update(self._task, completed=epoch)
 
     def _report_decision(self, step: Step) -> None:
         decision = step.decision

@@ -6,7 +6,7 @@ from aldvae.compression.compressor import Compressor
 from aldvae.compression.steps import Step
 from aldvae.config.run_config import RunConfig
 from aldvae.runs.directory import RunDirectory
-from aldvae.runs.records import Answer, Cell, Summary, parse_cell
+from aldvae.runs.records import Answer, Cell, CurveSummary, Summary, parse_cell
 from aldvae.training.callbacks import Row
 from aldvae.training.trainer import Trainer
 
@@ -37,17 +37,20 @@ def last_metrics(directory: RunDirectory) -> dict[str, Cell]:
     return {name: parse_cell(cell) for name, cell in directory.rows("metrics")[-1].items()}
 
 
-def summarise(config: RunConfig, trainer: Trainer, directory: RunDirectory, final: dict[str, Cell]) -> Summary:
+def summarise(
+    config: RunConfig, trainer: Trainer, directory: RunDirectory, final: dict[str, Cell], curve: CurveSummary
+) -> Summary:
     """Return the summary of a run after its last epoch; `final` are the metrics of the finished model.
 
     `latent_dim` is the size of the finished model. `stop_epoch` and `stop_latent_dim` say where the rule stopped, or
     would have stopped with ``--no-stop``; both are null if it did not, and for a model of fixed size. `reason` is that
-    of the last decision.
+    of the last decision. `curve` is what the run's curve says; empty without one.
     """
-    times, decisions = directory.rows("times"), directory.rows("decisions")
+    times = [row for row in directory.rows("times") if int(row["epoch"]) <= config.training.epochs]
+    decisions = directory.rows("decisions")
     compressor = trainer.compressor
     return {
-        "latent_dim": trainer.model.latent_dim,
+        "latent_dim": int(str(final["latent_dim"])),
         "stop_epoch": compressor.stop_epoch if compressor else None,
         "stop_latent_dim": compressor.stop_latent_dim if compressor else None,
         "rule": config.rule,
@@ -58,6 +61,7 @@ def summarise(config: RunConfig, trainer: Trainer, directory: RunDirectory, fina
         "final": final,
         "train_samples": len(trainer.samples),
         **_answer(compressor),
+        **curve,
     }
 
 

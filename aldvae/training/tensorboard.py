@@ -45,6 +45,10 @@ class TensorBoard(Callback):
         self._writer.flush()
         self._callback.on_epoch_end(epoch, row, step)
 
+    def on_curve_epoch(self, epoch: int, epochs: int, latent_dim: int) -> None:
+        """Forward the epoch."""
+        self._callback.on_curve_epoch(epoch, epochs, latent_dim)
+
     def on_finish(self, path: Path) -> None:
         """Write the images; of an animation, its first frame."""
         for file in sorted([*path.glob("*.png"), *path.glob("*.gif")]):

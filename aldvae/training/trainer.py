@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import torch
 from torch import Tensor
@@ -42,7 +42,12 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 
 
 class Trainer:
-    """The model, its optimiser and, in an adaptive run, its compressor."""
+    """The model, its optimiser and, in an adaptive run, its compressor.
+
+    `phase` begins the purposes of the random streams.
+    """
+
+    phase: ClassVar[str] = ""
 
     def __init__(self, config: RunConfig, data: Dataset, device: torch.device) -> None:
         """Make a fresh model; its initial weights depend on the seed, not on the device."""
@@ -51,16 +56,15 @@ class Trainer:
         self.model = self._make_model(data).to(device)
         self.optimizer = make_optimizer(list[Tensor](self.model.parameters()), config.training.lr, device)
         self.compressor = self._make_compressor(config.compression) if config.compression is not None else None
-        self.judged = self._judged_samples(data)
+        self._validation = data.validation
 
-    def _judged_samples(self, data: Dataset) -> Tensor | None:
-        """Return the samples whose posterior the rule judges; None if it judges none.
+    @property
+    def posterior_samples(self) -> Tensor:
+        """The samples that tell the principal directions of the latent space.
 
         They are validation samples and, where these are few, training samples, since few samples tell few directions.
         """
-        if self.compressor is None or not self.compressor.rule.consolidates:
-            return None
-        validation = data.validation.on(self.device)[:_POSTERIOR_SAMPLES]
+        validation = self._validation.on(self.device)[:_POSTERIOR_SAMPLES]
         return torch.cat([validation, self.samples[: _POSTERIOR_SAMPLES - len(validation)]])
 
     def _make_model(self, data: Dataset) -> VAE:
@@ -100,7 +104,9 @@ class Trainer:
         """Return the order of the training samples in `epoch`, as positions (N,)."""
         if not self.config.training.shuffle:
             return torch.arange(len(self.samples))
-        return torch.randperm(len(self.samples), generator=generator(self.config.training.seed, "order", epoch))
+        return torch.randperm(
+            len(self.samples), generator=generator(self.config.training.seed, f"{self.phase}order", epoch)
+        )
 
     def kl_weight(self, epoch: int, progress: float) -> float:
         """Return the weight of the KL divergence in the loss when the part `progress` (0 to 1) of `epoch` is trained.
@@ -112,17 +118,26 @@ class Trainer:
             return beta
         return beta * min(1.0, (epoch - 1 + progress) / (training.warmup * training.epochs))
 
+    def learning_rate(self, epoch: int, progress: float) -> float:  # noqa: ARG002 - a schedule uses them
+        """Return the learning rate when the part `progress` (0 to 1) of `epoch` is trained."""
+        return self.config.training.lr
+
+    def _set_learning_rate(self, value: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = value
+
     def train_epoch(self, epoch: int) -> float:
         """Train for one epoch; return the mean loss over its samples (nats per sample).
 
         It is the negative ELBO with the KL divergence weighted by `kl_weight`.
         """
         self.model.train()
-        random = generator(self.config.training.seed, "noise", epoch, self.device)
+        random = generator(self.config.training.seed, f"{self.phase}noise", epoch, self.device)
         total = torch.zeros((), device=self.device)
         batches = self.order(epoch).to(self.device).split(self.config.training.batch_size)
         for step, index in enumerate(batches):
             weight = self.kl_weight(epoch, step / len(batches))
+            self._set_learning_rate(self.learning_rate(epoch, step / len(batches)))
             loss = self._step(to_float(self.samples.index_select(0, index)), random, weight)
             total += loss * len(index)
         return float(total) / len(self.samples)
@@ -143,8 +158,8 @@ class Trainer:
         """
         if self.compressor is None:
             return None
-        judged = self.judged if self.compressor.needs_posterior else None
-        mu, log_var = (None, None) if judged is None else self._posterior(judged)
+        judges = self.compressor.needs_posterior
+        mu, log_var = self._posterior(self.posterior_samples) if judges else (None, None)
         kl = None if evaluation is None else evaluation.kl
         metrics = {} if evaluation is None else {name: evaluation.metrics[name] for name in self.config.rule_metrics}
         return self.compressor.step(kl=kl, mu=mu, log_var=log_var, **metrics)

@@ -16,9 +16,10 @@ from typing import Any
 
 import pandas as pd
 
-from aldvae.analysis.grid_search import Criterion, Grid, find_grids, find_yardstick
+from aldvae.analysis.grid_search import Grid, find_grids, find_yardstick
 from aldvae.analysis.series import Series, cost, format_sizes, group_by_seed
 from aldvae.analysis.statistics import deviation
+from aldvae.metrics.criterion import Criterion
 from aldvae.metrics.table import LOSS
 from aldvae.runs.results import read_results
 from aldvae.utils.files import write_atomically

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from aldvae.analysis.comparison import Method, other_methods
-from aldvae.analysis.grid_search import Criterion, Grid, Yardstick, find_grids, find_yardstick
+from aldvae.analysis.grid_search import Grid, Yardstick, find_grids, find_yardstick
 from aldvae.analysis.series import Series, fixed_size_config, sweep_command
 from aldvae.config.presets import SEEDS
+from aldvae.metrics.criterion import Criterion
 from aldvae.metrics.table import LOSS, METRICS
 from aldvae.reporting.figures.style import (
     BLUE,
