@@ -13,6 +13,7 @@ import typer
 from aldvae import __version__
 from aldvae.cli.data import data_app
 from aldvae.cli.options import make, options, overrides
+from aldvae.cli.use import encode, reconstruct, sample
 from aldvae.config.execution import Execution, Schedule
 from aldvae.config.resolve import own_data, resolve
 from aldvae.config.run_config import SECTIONS, RunConfig
@@ -224,6 +225,8 @@ def report(
     print(path)
 
 
+for use in (encode, reconstruct, sample):
+    app.command()(use)
 app.add_typer(data_app, name="data")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -45,7 +46,11 @@ def _read(path: Path, resize: int | None, cache_dir: Path) -> Samples:
     return readers[path.suffix](path)
 
 
-def _folder(root: Path, resize: int | None, cache_dir: Path) -> Samples:
+def list_images(root: Path) -> tuple[list[Path], list[int] | None, tuple[str, ...]]:
+    """Return the files in the folder `root` in the order of the samples, their class indices, and the classes.
+
+    Without class folders, the indices are None. Raises `ConfigError` as `load` does.
+    """
     entries = sorted(path for path in root.iterdir() if not path.name.startswith("."))
     folders, loose = [e for e in entries if e.is_dir()], [e for e in entries if e.is_file()]
     if folders and loose:
@@ -59,7 +64,11 @@ def _folder(root: Path, resize: int | None, cache_dir: Path) -> Samples:
             raise ConfigError("dataset", f"{root}: the class folder {empty[0]} is empty; remove it")
     if not files:
         raise ConfigError("dataset", f"{root} holds no images; name another folder")
-    classes = tuple(folder.name for folder in folders)
+    return files, labels, tuple(folder.name for folder in folders)
+
+
+def _folder(root: Path, resize: int | None, cache_dir: Path) -> Samples:
+    files, labels, classes = list_images(root)
     key = f"own-{files_key(root, files, resize)}"
     return cached(cache_dir, key, lambda: read_images(files, "dataset", labels, classes, resize))
 
@@ -144,7 +153,9 @@ def _table(path: Path) -> Samples:
         row, column = np.argwhere(~np.isfinite(numbers))[0]
         cell = f"row {row + 1} of column {frame.columns[column]}"
         raise ConfigError("dataset", f"{path}: {cell} is empty or not a number; fill or remove it")
-    return _samples(path, numbers)
+    # Without a header, pandas numbers the columns.
+    names = tuple(name for name in frame.columns if isinstance(name, str))
+    return replace(_samples(path, numbers), columns=names)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

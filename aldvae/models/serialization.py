@@ -1,4 +1,4 @@
-"""The model file: safetensors weights, with the arguments of `build_vae` in its header."""
+"""The model file: safetensors weights; in its header, the arguments of `build_vae` and what the data looked like."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ FILE = "model.safetensors"
 
 def model_bytes(model: VAE, shape: tuple[int, ...], settings: Mapping[str, str | int | None]) -> bytes:
     """Return the content of the file for a `model` built by `build_vae` for `shape` with the keywords `settings`."""
-    header = {"shape": shape, "latent_dim": model.latent_dim, **settings}
+    header: dict[str, object] = {"shape": shape, "latent_dim": model.latent_dim, **settings}
+    # Left out where they do not apply: the files of other runs stay the same to the byte.
+    if model.columns:
+        header["columns"] = model.columns
+    if model.unit_pixels:
+        header["unit_pixels"] = True
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     content: bytes = save(weights, metadata={"aldvae": json.dumps(header)})
     return content
@@ -40,7 +45,9 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> VAE:
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise AldvaeError(f"{file} is damaged or not a model of aldvae; give another path") from error
     try:
+        columns, unit_pixels = tuple(header.pop("columns", ())), bool(header.pop("unit_pixels", False))
         model = build_vae(tuple(header.pop("shape")), **header)
+        model.columns, model.unit_pixels = columns, unit_pixels
         # load_state_dict fills only buffers that are not None.
         for name in ("input_mean", "input_scale", "pixel_mean", "pixel_scale"):
             setattr(model, name, weights.get(name))
