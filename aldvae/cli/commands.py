@@ -13,7 +13,7 @@ import typer
 from aldvae import __version__
 from aldvae.cli.data import data_app
 from aldvae.cli.options import make, options, overrides
-from aldvae.cli.share import export
+from aldvae.cli.share import card, export
 from aldvae.cli.use import encode, reconstruct, sample
 from aldvae.config.execution import Execution, Schedule
 from aldvae.config.resolve import own_data, resolve
@@ -226,7 +226,7 @@ def report(
     print(path)
 
 
-for more in (encode, reconstruct, sample, export):
+for more in (encode, reconstruct, sample, export, card):
     app.command()(more)
 app.add_typer(data_app, name="data")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from aldvae.data.dataset import Samples
     from aldvae.models.vae import VAE
 
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The directory of a finished run, or its model file.")]
+RunPath = Annotated[
+    Path, typer.Argument(metavar="RUN", help="The directory of a finished run, its model file, or a card.")
+]
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A dataset or your own data, as --dataset of adaptive.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The file or folder to write; its suffix is the format.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the built-in datasets (or ALDVAE_DATA_DIR).")]
@@ -107,16 +110,23 @@ def _load_model(run: Path, device: str) -> VAE:
 def _load_samples(run: Path, data: str, data_dir: Path | None) -> Samples:
     """Return all samples of `data`; a folder of images is resized as the run resized its own."""
     from aldvae.data.load import load_samples
-    from aldvae.runs.results import read_result
 
     execution, path = Execution(data_dir=data_dir), own_data(data)
-    result = read_result(run if run.is_dir() else run.parent)
-    is_folder = path is not None and path.is_dir()
-    resize = result.config.data.resize if result is not None and is_folder else None
+    resize = _resize(run) if path is not None and path.is_dir() else None
     with _naming(f"DATA {data}"):
         if path is None:
             preset(data)
         return load_samples(data, execution.data_directory, execution.cache_directory, path, resize)
+
+
+def _resize(run: Path) -> int | None:
+    """Return the size to which a run, or the run behind a model card, resized its images; None if it did not."""
+    try:
+        stored = json.loads(((run if run.is_dir() else run.parent) / "config.json").read_text())
+        size = (stored.get("settings") or stored["run"])["resize"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return size if isinstance(size, int) else None
 
 
 @contextmanager

@@ -33,7 +33,8 @@ def model_bytes(model: VAE, shape: tuple[int, ...], settings: Mapping[str, str |
 def load(path: str | Path, device: torch.device | str = "cpu") -> VAE:
     """Return the compressed model of a finished run on `device`, in evaluation mode.
 
-    `path` is the run's directory or its model file. Raises `AldvaeError` if the file is missing or damaged.
+    `path` is the run's directory, its model file, or the folder of a model card. Raises `AldvaeError` if the file is
+    missing or damaged.
     """
     file = Path(path) / FILE if Path(path).is_dir() else Path(path)
     try:
