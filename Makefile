@@ -94,6 +94,12 @@ smoke: env
 	$(BIN)/aldvae show runs/smoke
 	$(BIN)/aldvae plot runs/smoke
 	$(BIN)/aldvae report runs/smoke
+	run=$$(ls -d runs/smoke/digits-fixed-dim2-* | head -1); \
+	$(BIN)/aldvae encode $$run digits -o runs/smoke/latents.csv && \
+	$(BIN)/aldvae reconstruct $$run digits -o runs/smoke/again.npz && \
+	$(BIN)/aldvae sample $$run -n 20 -o runs/smoke/samples.png && \
+	$(BIN)/aldvae card $$run -o runs/smoke/card
+	$(BIN)/aldvae export runs/smoke --optuna runs/smoke/study.db
 	$(BIN)/aldvae data
 	$(BIN)/aldvae data fetch digits
 	$(BIN)/aldvae data verify digits

@@ -1,7 +1,8 @@
 """How large should the latent space of a variational autoencoder be? Found in one training run.
 
-`Compressor` adds adaptive compression to your own training loop, `remove_neurons` and `consolidate` are surgery alone,
-and `load` reads the model a run left. `aldvae.integrations` has callbacks for Lightning, pythae and scvi-tools.
+`Compressor` adds adaptive compression to your own training loop, `remove_neurons` and `consolidate` are surgery alone.
+`load` reads the model a run left; `encode`, `reconstruct` and `sample` use it. `aldvae.integrations` has callbacks for
+Lightning, pythae and scvi-tools.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from aldvae.compression.surgery import remove_neurons
     from aldvae.compression.units import Units
     from aldvae.models.serialization import load
+    from aldvae.models.use import encode, reconstruct, sample
     from aldvae.utils.errors import AldvaeError, ArgumentError, ConfigError
 
 __version__ = "0.1.0"
@@ -45,8 +47,11 @@ __all__ = [
     "Step",
     "Units",
     "consolidate",
+    "encode",
     "load",
+    "reconstruct",
     "remove_neurons",
+    "sample",
 ]
 
 _HOME = {
@@ -67,8 +72,11 @@ _HOME = {
     "Step": "aldvae.compression.steps",
     "Units": "aldvae.compression.units",
     "consolidate": "aldvae.compression.consolidation",
+    "encode": "aldvae.models.use",
     "load": "aldvae.models.serialization",
+    "reconstruct": "aldvae.models.use",
     "remove_neurons": "aldvae.compression.surgery",
+    "sample": "aldvae.models.use",
 }
 
 

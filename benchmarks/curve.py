@@ -1,7 +1,7 @@
 """Compare the curves of runs with models of fixed size that were trained as they were.
 
-    aldvae run experiments/curve.toml --results-dir runs/curve
-    python benchmarks/curve.py runs/curve
+aldvae run experiments/curve.toml --results-dir runs/curve
+python benchmarks/curve.py runs/curve
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ import typer
 from aldvae import __version__
 from aldvae.cli.data import data_app
 from aldvae.cli.options import make, options, overrides
+from aldvae.cli.share import card, export
+from aldvae.cli.use import encode, reconstruct, sample
 from aldvae.config.execution import Execution, Schedule
 from aldvae.config.resolve import own_data, resolve
 from aldvae.config.run_config import SECTIONS, RunConfig
@@ -231,6 +233,8 @@ def report(
     print(path)
 
 
+for more in (encode, reconstruct, sample, export, card):
+    app.command()(more)
 app.add_typer(data_app, name="data")
 
 

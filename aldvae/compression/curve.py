@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from aldvae.compression.consolidation import LatentStatistics
 from aldvae.compression.neurons import LatentNeurons
+from aldvae.compression.principal_directions import LatentStatistics
 from aldvae.compression.resizing import Resizable
 from aldvae.compression.rules.base import SMALLEST_DIM, AnyRule
 from aldvae.compression.selection import select_kl

@@ -34,6 +34,8 @@ class Execution:
     cache_dir: Path | None = setting("Where decoded data and features are kept (or ALDVAE_CACHE_DIR).", None)
     inception_weights: Path | None = setting("A file of pytorch-fid's Inception weights.", None)
     tensorboard: bool = setting("Also write TensorBoard files into the run's directory.", False)
+    wandb: bool = setting("Also log the run to Weights & Biases, as its environment variables say.", False)
+    mlflow: bool = setting("Also log the run to MLflow, as its environment variables say.", False)
     device: str = setting("auto, cpu, cuda, cuda:N or mps.", "auto")
     threads: int | None = setting("CPU threads; default: 1 for a small mlp, else torch decides.", None)
 

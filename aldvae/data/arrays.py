@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ def with_labels(
         raise ConfigError("dataset", f"{path}: labels must be whole numbers or text, not fractions; rename the column")
     codes, classes = pd.factorize(series.astype(int) if pd.api.types.is_float_dtype(series) else series, sort=True)
     texts = [str(c) if names is None else names[int(c)] for c in classes]
-    return Samples(samples.x, torch.from_numpy(codes.astype(np.int64)), tuple(texts))
+    return replace(samples, labels=torch.from_numpy(codes.astype(np.int64)), classes=tuple(texts))
 
 
 def _pixels(path: Path, x: np.ndarray) -> np.ndarray:

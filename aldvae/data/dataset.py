@@ -22,12 +22,14 @@ class Samples:
     """Samples and, for labelled data, their class indices `labels` (N,), from 0 to len(classes) - 1.
 
     `x` holds images (N, C, H, W) or video (N, C, T, H, W), either uint8 in 0..255, which stands for [0, 1], or float32
-    in [0, 1]. Or `x` holds vectors (N, D): float64 as read, float32 once standardised.
+    in [0, 1]. Or `x` holds vectors (N, D): float64 as read, float32 once standardised. `columns` are the D names in the
+    header of a table; empty for a table without header and for all else.
     """
 
     x: Tensor
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """The number of samples, N."""

@@ -56,7 +56,11 @@ def _read(path: Path, resize: int | None, cache_dir: Path) -> Samples:
     return _READERS[path.suffix.lower()](path)
 
 
-def _folder(root: Path, resize: int | None, cache_dir: Path) -> Samples:
+def list_images(root: Path) -> tuple[list[Path], list[int] | None, tuple[str, ...]]:
+    """Return the files in the folder `root` in the order of the samples, their class indices, and the classes.
+
+    Without class folders, the indices are None. Raises `ConfigError` as `load` does.
+    """
     entries = sorted(path for path in root.iterdir() if not path.name.startswith("."))
     folders, loose = [e for e in entries if e.is_dir()], [e for e in entries if e.is_file()]
     if folders and loose:
@@ -70,6 +74,10 @@ def _folder(root: Path, resize: int | None, cache_dir: Path) -> Samples:
             raise ConfigError("dataset", f"{root}: the class folder {empty[0]} is empty; remove it")
     if not files:
         raise ConfigError("dataset", f"{root} holds no images; name another folder")
-    classes = tuple(folder.name for folder in folders)
+    return files, labels, tuple(folder.name for folder in folders)
+
+
+def _folder(root: Path, resize: int | None, cache_dir: Path) -> Samples:
+    files, labels, classes = list_images(root)
     key = f"own-{files_key(root, files, resize)}"
     return cached(cache_dir, key, lambda: read_images(files, "dataset", labels, classes, resize))

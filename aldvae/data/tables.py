@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,9 @@ def frame_samples(path: Path, frame: pd.DataFrame) -> Samples:
     if frame.empty or values.empty:
         raise ConfigError("dataset", f"{path} holds no {'rows' if frame.empty else 'columns of values'}; name another")
     numbers = _numbers(path, values)
-    samples = array_samples(path, numbers)
+    # Without a header, pandas numbers the columns.
+    names = tuple(name for name in values.columns if isinstance(name, str))
+    samples = replace(array_samples(path, numbers), columns=names)
     return with_labels(path, samples, frame[LABELS]) if LABELS in frame.columns else samples
 
 

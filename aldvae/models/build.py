@@ -35,4 +35,6 @@ def build_vae(
     width.
     """
     parts = NETWORKS[network](shape, hidden_dim, channels)
-    return VAE(parts, latent_dim, build_likelihood(likelihood, scale), POSTERIORS[posterior])
+    model = VAE(parts, latent_dim, build_likelihood(likelihood, scale), POSTERIORS[posterior])
+    model.shape = shape
+    return model

@@ -1,4 +1,4 @@
-"""The model file: safetensors weights, with the arguments of `build_vae` in its header."""
+"""The model file: safetensors weights; in its header, the arguments of `build_vae` and what the data looked like."""
 
 from __future__ import annotations
 
@@ -26,7 +26,12 @@ def size_file(latent_dim: int) -> str:
 
 def model_bytes(model: VAE, shape: tuple[int, ...], settings: Mapping[str, str | int | None]) -> bytes:
     """Return the content of the file for a `model` built by `build_vae` for `shape` with the keywords `settings`."""
-    header = {"shape": shape, "latent_dim": model.latent_dim, **settings}
+    header: dict[str, object] = {"shape": shape, "latent_dim": model.latent_dim, **settings}
+    # Left out where they do not apply: the files of other runs stay the same to the byte.
+    if model.columns:
+        header["columns"] = model.columns
+    if model.unit_pixels:
+        header["unit_pixels"] = True
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     content: bytes = save(weights, metadata={"aldvae": json.dumps(header)})
     return content
@@ -35,9 +40,9 @@ def model_bytes(model: VAE, shape: tuple[int, ...], settings: Mapping[str, str |
 def load(path: str | Path, device: torch.device | str = "cpu", *, latent_dim: int | None = None) -> VAE:
     """Return the compressed model of a finished run on `device`, in evaluation mode.
 
-    `path` is the run's directory or its model file. With `latent_dim`, the model of that size is returned, if the run
-    kept the models of its curve. Raises `AldvaeError` if the file is missing or damaged, and for a size that is not
-    there.
+    `path` is the run's directory, its model file, or the folder of a model card. With `latent_dim`, the model of that
+    size is returned, if the run kept the models of its curve. Raises `AldvaeError` if the file is missing or damaged,
+    and for a size that is not there.
     """
     file = Path(path) / FILE if Path(path).is_dir() else Path(path)
     if latent_dim is not None:
@@ -51,7 +56,9 @@ def load(path: str | Path, device: torch.device | str = "cpu", *, latent_dim: in
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise AldvaeError(f"{file} is damaged or not a model of aldvae; give another path") from error
     try:
+        columns, unit_pixels = tuple(header.pop("columns", ())), bool(header.pop("unit_pixels", False))
         model = build_vae(tuple(header.pop("shape")), **header)
+        model.columns, model.unit_pixels = columns, unit_pixels
         # load_state_dict fills only buffers that are not None.
         for name in ("input_mean", "input_scale", "pixel_mean", "pixel_scale"):
             setattr(model, name, weights.get(name))

@@ -40,7 +40,15 @@ class VAE(nn.Module):
 
     Only three linear layers depend on the latent size: the heads `mu` and `log_var`, and `reader`, the first layer of
     the decoder. Removing latent neurons shrinks these. `posterior` maps the output of the second head to log-variances.
+
+    Three attributes say what the training samples looked like: `shape`, that of a sample, (C, H, W), (C, T, H, W) or
+    (D,), which `build_vae` sets; `columns`, the names in a table's header, if it had one; and `unit_pixels`, whether
+    images were numbers in [0, 1] rather than whole numbers in 0..255.
     """
+
+    shape: tuple[int, ...] = ()
+    columns: tuple[str, ...] = ()
+    unit_pixels: bool = False
 
     def __init__(
         self, network: Network, latent_dim: int, likelihood: Likelihood, posterior: Posterior = gaussian

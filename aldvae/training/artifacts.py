@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from aldvae.config.run_config import RunConfig
 from aldvae.data.dataset import Samples, to_float
+from aldvae.data.image_grid import image_file
 from aldvae.metrics.clustering import find_clusters
 from aldvae.models.vae import VAE, kl_divergence
 from aldvae.runs.records import LATENT_SPACE, csv_text
@@ -23,9 +21,6 @@ _COLUMNS, _ROWS = 10, 4
 _DIMENSIONS, _STEPS, _RANGE = 12, 9, 2.5
 # Validation samples in the table of the latent space.
 _POINTS = 1000
-# Images of fewer pixels are enlarged to this height.
-_HEIGHT = 48
-_FRAME_MILLISECONDS = 150
 
 
 @torch.inference_mode()
@@ -68,28 +63,7 @@ def _grids(model: VAE, config: RunConfig, x: Tensor, mu: Tensor, log_var: Tensor
         "samples": (model.generate(z), _COLUMNS),
         "traversal": (model.generate(traversal.flatten(0, 1)), _STEPS),
     }
-    return dict(_image_file(name, samples, columns) for name, (samples, columns) in grids.items())
-
-
-def _image_file(name: str, samples: Tensor, columns: int) -> tuple[str, bytes]:
-    """Return name and content of a file that shows images (N, C, H, W) or video (N, C, T, H, W) in a grid."""
-    content = io.BytesIO()
-    if samples.ndim == 4:
-        _grid(samples, columns).save(content, "PNG")
-        return f"{name}.png", content.getvalue()
-    first, *rest = [_grid(samples[:, :, frame], columns) for frame in range(samples.shape[2])]
-    first.save(content, "GIF", save_all=True, append_images=rest, duration=_FRAME_MILLISECONDS, loop=0)
-    return f"{name}.gif", content.getvalue()
-
-
-def _grid(samples: Tensor, columns: int) -> Image.Image:
-    pixels = (samples.clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1).cpu().numpy()
-    scale = max(1, -(-_HEIGHT // pixels.shape[1]))
-    pixels = np.pad(pixels, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=255)
-    rows = [np.concatenate(list(pixels[start : start + columns]), axis=1) for start in range(0, len(pixels), columns)]
-    grid = np.concatenate(rows, axis=0)[:-1, :-1]
-    image = Image.fromarray(grid if grid.shape[-1] == 3 else grid[..., 0])
-    return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    return dict(image_file(name, samples, columns) for name, (samples, columns) in grids.items())
 
 
 def _latent_space(mu: np.ndarray, config: RunConfig, labels: Tensor | None) -> bytes:

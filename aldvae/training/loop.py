@@ -27,6 +27,7 @@ from aldvae.training.curve import Curve
 from aldvae.training.inputs import InputCache, RunInputs, load_inputs
 from aldvae.training.stacked import train_stack
 from aldvae.training.summary import decision_row, last_metrics, summarise
+from aldvae.training.trackers import with_loggers
 from aldvae.training.trainer import Trainer
 from aldvae.utils.devices import cpu_settings
 from aldvae.utils.rounding import round_for_csv
@@ -149,11 +150,8 @@ class Run:
     def __init__(self, member: Member, directory: RunDirectory, inputs: RunInputs) -> None:
         """Make the model or resume it, add this session to the provenance, and call the callback's `on_start`."""
         config, execution, features = member.config, member.execution, inputs.features
-        self.config, self.directory, self.inputs, self.callback = config, directory, inputs, member.callback
-        if execution.tensorboard:
-            from aldvae.training.tensorboard import TensorBoard
-
-            self.callback = TensorBoard(member.callback, directory.path)
+        self.config, self.directory, self.inputs = config, directory, inputs
+        self.callback = with_loggers(member.callback, execution, directory.path)
         self.trainer = Trainer(config, inputs.data, inputs.device)
         self.evaluator = Evaluator(config, inputs.data.validation, features, execution.cache_directory, inputs.device)
         self.epoch = 1 + self._resume(execution.plan)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from aldvae.training.callbacks import Callback, Row
+from aldvae.training.logger import Logger
 from aldvae.utils.errors import ConfigError
 
 if TYPE_CHECKING:
-    from aldvae.compression.steps import Step
     from aldvae.config.run_config import RunConfig
 
 try:
@@ -21,39 +20,21 @@ except ImportError as error:
     raise ConfigError("tensorboard", "needs TensorBoard; pip install 'aldvae[tensorboard]'") from error
 
 
-class TensorBoard(Callback):
-    """Writes a run's progress into its directory for TensorBoard, and forwards every hook to another callback."""
+class TensorBoard(Logger):
+    """Writes a run's progress into its directory for TensorBoard."""
 
-    def __init__(self, callback: Callback, path: Path) -> None:
-        """Write into the run directory `path`; forward to `callback`."""
-        self._callback, self._path = callback, path
-
-    def on_message(self, text: str, general: bool = False) -> None:
-        """Forward the message."""
-        self._callback.on_message(text, general)
-
-    def on_start(self, config: RunConfig, first_epoch: int) -> None:
+    def start(self, config: RunConfig, first_epoch: int) -> None:  # noqa: ARG002
         """Open the event file; TensorBoard drops what a killed process wrote from `first_epoch` on."""
-        self._writer = SummaryWriter(str(self._path), purge_step=first_epoch)
-        self._callback.on_start(config, first_epoch)
+        self._writer = SummaryWriter(str(self.path), purge_step=first_epoch)
 
-    def on_epoch_end(self, epoch: int, row: Row, step: Step | None) -> None:
-        """Write every number of the row."""
-        for name, value in row.items():
-            if isinstance(value, int | float) and name != "epoch":
-                self._writer.add_scalar(name, value, epoch)
+    def log(self, metrics: dict[str, float], epoch: int) -> None:
+        """Write a scalar for each number."""
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, epoch)
         self._writer.flush()
-        self._callback.on_epoch_end(epoch, row, step)
 
-    def on_curve_epoch(self, epoch: int, epochs: int, latent_dim: int) -> None:
-        """Forward the epoch."""
-        self._callback.on_curve_epoch(epoch, epochs, latent_dim)
-
-    def on_finish(self, path: Path) -> None:
+    def finish(self, answer: dict[str, float], images: list[Path]) -> None:  # noqa: ARG002
         """Write the images; of an animation, its first frame."""
-        for file in sorted([*path.glob("*.png"), *path.glob("*.gif")]):
-            if file.stem in ("reconstructions", "samples", "traversal"):
-                image = np.asarray(Image.open(file).convert("RGB"))
-                self._writer.add_image(file.stem, image, dataformats="HWC")
+        for file in images:
+            self._writer.add_image(file.stem, np.asarray(Image.open(file).convert("RGB")), dataformats="HWC")
         self._writer.close()
-        self._callback.on_finish(path)

@@ -72,6 +72,8 @@ class Trainer:
             torch.manual_seed(stream_seed(self.config.training.seed, "weights"))
             with arguments_as_options():
                 model = build_vae(data.shape, self.config.model.init_dim, **self.config.network_settings)
+        model.columns = data.train.columns
+        model.unit_pixels = not data.train.is_vectors and data.train.x.is_floating_point()
         if data.standardisation is not None:
             model.input_mean, model.input_scale = data.standardisation
         if self.config.model.standardise:
