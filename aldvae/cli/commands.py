@@ -20,6 +20,7 @@ from aldvae.config.sections import DataConfig, MetricsConfig, ModelConfig, Train
 from aldvae.runs.records import Summary
 from aldvae.sweeps.jobs import JobList, parse_int_list, sweep
 from aldvae.utils.errors import AldvaeError, ConfigError
+from aldvae.utils.threads import let_waiting_threads_sleep
 
 app = typer.Typer(
     name="aldvae",
@@ -229,6 +230,7 @@ app.add_typer(data_app, name="data")
 
 def main() -> None:
     """Run the command line; what a user can cause or meet is one line on standard error, without a traceback."""
+    let_waiting_threads_sleep()
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         code = app(standalone_mode=False)
