@@ -227,7 +227,7 @@ class Run:
             self.directory.append("decisions", [decision_row(step, self.config.compression.stop)])
 
     def _save_checkpoint(self) -> None:
-        state, tables = self.trainer.state_dict(), self.directory.tables_text
+        state, tables = self.trainer.state_dict(), self.directory.table_states
         self.directory.save_checkpoint(to_bytes({"epoch": self.epoch, "trainer": state, "tables": tables}))
 
     def finish(self) -> Outcome:
