@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aldvae.cli.commands import main
 from aldvae.config.execution import Execution
 from aldvae.config.resolve import own_data
 from aldvae.config.sample_counts import count_epochs, held_out_fraction
@@ -133,7 +131,7 @@ def test_video_of_odd_size_gets_a_network_that_supports_it(tmp_path: Path) -> No
         path = save(tmp_path / "v.npz", RANDOM.random(shape))
         config = resolve("adaptive", path, protocol=None, epochs=1)
         assert config.model.network == network
-        load_inputs(config, Execution(own_data=own_data(path), cache_dir=tmp_path), 1, InputCache())
+        load_inputs(config, Execution(own_data=own_data(path), cache_dir=tmp_path), InputCache())
 
 
 def test_a_network_that_does_not_suit_the_samples_is_refused_before_a_directory_is_made(tmp_path: Path) -> None:
@@ -152,16 +150,3 @@ def test_labels_in_a_table_are_its_classes(tmp_path: Path) -> None:
     assert (samples.shape, samples.classes) == ((2,), ("x", "y"))
     assert samples.labels is not None
     assert samples.labels.tolist() == [0, 1, 0] * 4
-
-
-@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(
-    monkeypatch: pytest.MonkeyPatch, before: str | None, after: str
-) -> None:
-    monkeypatch.setenv("OMP_WAIT_POLICY", before or "")
-    if before is None:
-        monkeypatch.delenv("OMP_WAIT_POLICY")
-    monkeypatch.setattr("sys.argv", ["aldvae", "--version"])
-    with pytest.raises(SystemExit):
-        main()
-    assert os.environ["OMP_WAIT_POLICY"] == after

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from aldvae.config.sections import DataConfig, MetricsConfig, ModelConfig, Train
 from aldvae.runs.records import Summary
 from aldvae.sweeps.jobs import JobList, parse_int_list, sweep
 from aldvae.utils.errors import AldvaeError, ConfigError
+from aldvae.utils.threads import let_waiting_threads_sleep
 
 app = typer.Typer(
     name="aldvae",
@@ -240,10 +240,8 @@ app.add_typer(data_app, name="data")
 
 def main() -> None:
     """Run the command line; what a user can cause or meet is one line on standard error, without a traceback."""
+    let_waiting_threads_sleep()
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    # Torch's threads otherwise wait in a busy loop, and on a machine with other work a small run takes minutes instead
-    # of seconds. This is read when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = app(standalone_mode=False)
     except AldvaeError as error:

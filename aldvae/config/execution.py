@@ -12,6 +12,7 @@ import platformdirs
 
 from aldvae.config.options import setting
 from aldvae.utils.errors import ConfigError, unknown_name
+from aldvae.utils.threads import usable_cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,9 @@ class Execution:
     wandb: bool = setting("Also log the run to Weights & Biases, as its environment variables say.", False)
     mlflow: bool = setting("Also log the run to MLflow, as its environment variables say.", False)
     device: str = setting("auto, cpu, cuda, cuda:N or mps.", "auto")
-    threads: int | None = setting("CPU threads; default: 1 for a small mlp, else torch decides.", None)
+    threads: int | None = setting(
+        "CPU threads; default: as many as the work in a step keeps busy, 1 for small networks.", None
+    )
 
     def __post_init__(self) -> None:
         """Check the number of threads."""
@@ -110,7 +113,7 @@ def threads_per_job(jobs: int, threads: int | None) -> int | None:
     Raises `ConfigError` where that many jobs, or `threads` for each, exceed the processor cores: two busy threads on
     one core are many times slower than one after the other.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if jobs > cores:
         raise ConfigError("jobs", f"{jobs} is more than the {cores} processor cores here; use {cores} or fewer")
     if jobs > 1 and jobs * (threads or 1) > cores:

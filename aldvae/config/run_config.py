@@ -211,11 +211,6 @@ class RunConfig:
         return _without_added_defaults({name: getattr(self.model, name) for name in names})
 
     @property
-    def default_threads(self) -> int | None:
-        """CPU threads to use by default: one for a small network, which more threads slow down; None: torch decides."""
-        return 1 if self.model.network == "mlp" and (self.model.hidden_dim or 400) <= 128 else None
-
-    @property
     def name(self) -> str:
         """The run's name: dataset, kind, size, seed and a hash of all settings; never a clock or a counter."""
         dataset = self.data.dataset

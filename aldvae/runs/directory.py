@@ -24,7 +24,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +32,7 @@ from filelock import FileLock, Timeout
 
 from aldvae.config.run_config import RunConfig
 from aldvae.runs.records import COLUMNS, OPTIONAL_TABLES, Session, Summary, csv_rows, csv_text, format_cell, json_text
+from aldvae.runs.tables import Table, TableState, restored_text
 from aldvae.utils.errors import BusyError, ConfigError
 from aldvae.utils.files import write_atomically
 
@@ -51,7 +51,7 @@ class RunDirectory:
         """Nothing is read or written yet; `on_message` gets a line when a lock is waited for or a file repaired."""
         self.path = results_dir / config.name
         self.config, self.on_message = config, on_message
-        self._tables = {name: "" for name in COLUMNS if name not in OPTIONAL_TABLES}
+        self._tables = {name: self._table(name, "") for name in COLUMNS if name not in OPTIONAL_TABLES}
         self._documents: dict[str, str] = {}
 
     @classmethod
@@ -60,6 +60,9 @@ class RunDirectory:
         directory = cls(path.parent, config)
         directory.path = path
         return directory
+
+    def _table(self, name: str, text: str) -> Table:
+        return Table(self.path / f"{name}.csv", text)
 
     @property
     def finished(self) -> bool:
@@ -161,8 +164,23 @@ class RunDirectory:
         for name, text in self._documents.items():
             write_atomically(self.path / name, text)
 
+    def texts(self, states: Mapping[str, TableState | str]) -> dict[str, str]:
+        """Return the text of each table at the time of the checkpoint that holds `states` (see `table_states`).
+
+        Raises `ConfigError` if a file has lost or changed what the checkpoint counts on.
+        """
+        found = dict[str, str]()
+        for name, state in states.items():
+            path = self.path / f"{name}.csv"
+            text = restored_text(path, state)
+            if text is None:
+                remedy = f"put them back, or delete {' and '.join(CHECKPOINTS)} beside it to start the run again"
+                raise ConfigError("results_dir", f"{path} has lost or changed rows; {remedy}")
+            found[name] = text
+        return found
+
     def restore_tables(self, tables: Mapping[str, str]) -> None:
-        """Restore the tables to the checkpoint that holds `tables` (see `tables_text`); missing ones get a header.
+        """Restore the tables to these `texts`; missing ones get a header.
 
         This drops torn rows, and rows that a killed process wrote after the checkpoint: the resumed run writes the same
         rows again.
@@ -171,31 +189,27 @@ class RunDirectory:
         for name, columns in COLUMNS.items():
             if name in OPTIONAL_TABLES and name not in tables:
                 continue
-            self._tables[name] = tables.get(name) or csv_text([columns])
-            path = self.path / f"{name}.csv"
-            if path.exists() and path.read_text(errors="replace") != self._tables[name]:
-                restored.append(path.name)
-            write_atomically(path, self._tables[name])
+            table = self._tables[name] = self._table(name, tables.get(name) or csv_text([columns]))
+            if table.path.exists() and table.path.read_text(errors="replace") != table.text:
+                restored.append(table.path.name)
+            table.write()
         if restored:
             self.on_message(f"{', '.join(restored)}: restored from the last checkpoint")
 
     @property
-    def tables_text(self) -> dict[str, str]:
-        """The whole text of every table, to be kept in the checkpoint."""
-        return dict(self._tables)
+    def table_states(self) -> dict[str, TableState]:
+        """What the checkpoint keeps of every table."""
+        return {name: table.state() for name, table in self._tables.items()}
 
     def append(self, table: str, rows: Iterable[Mapping[str, object]]) -> None:
         """Append `rows` to a table of `COLUMNS` and flush; columns that a row lacks stay empty."""
         text = csv_text([[format_cell(row.get(column, "")) for column in COLUMNS[table]] for row in rows])
         if table not in self._tables:
-            self._tables[table] = csv_text([COLUMNS[table]]) + text
-            write_atomically(self.path / f"{table}.csv", self._tables[table])
+            self._tables[table] = self._table(table, csv_text([COLUMNS[table]]) + text)
+            self._tables[table].write()
             return
-        self._tables[table] += text
         try:
-            # Without O_CREAT: a file that has disappeared must be written again in full.
-            with os.fdopen(os.open(self.path / f"{table}.csv", os.O_WRONLY | os.O_APPEND), "w") as file:
-                file.write(text)
+            self._tables[table].append(text)
         except FileNotFoundError:
             self._rewrite()
 
@@ -203,12 +217,12 @@ class RunDirectory:
         """Write documents and tables again, from memory, into a directory that has lost files."""
         self.on_message(f"{self.path.name} has disappeared or lost files; written again")
         self._write_documents()
-        for table, text in self._tables.items():
-            write_atomically(self.path / f"{table}.csv", text)
+        for table in self._tables.values():
+            table.write()
 
     def rows(self, table: str) -> list[dict[str, str]]:
         """Return all rows of a table, of this session and of those before it, from memory."""
-        return csv_rows(self._tables[table])
+        return csv_rows(self._tables[table].text)
 
     def save_checkpoint(self, content: bytes) -> None:
         """Write `content` as the latest checkpoint; the one that was the latest becomes the previous."""

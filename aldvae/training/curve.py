@@ -18,7 +18,8 @@ from aldvae.models.serialization import SIZES, load, model_bytes, size_file
 from aldvae.models.vae import VAE, kl_divergence
 from aldvae.runs.curve import smallest_sizes
 from aldvae.runs.directory import CURVE_CHECKPOINT, RunDirectory
-from aldvae.runs.records import Cell, CurveSummary, parse_cell
+from aldvae.runs.records import COLUMNS, Cell, CurveSummary, csv_rows, csv_text, parse_cell
+from aldvae.runs.tables import TableState
 from aldvae.training.callbacks import Callback
 from aldvae.training.checkpoint import read_checkpoint, to_bytes
 from aldvae.training.inputs import RunInputs
@@ -117,7 +118,9 @@ class Curve:
         checkpoint = None if content is None else read_checkpoint(content, self.inputs.device)
         if checkpoint is not None:
             self.epoch, state = checkpoint["epoch"], checkpoint["trainer"]
-            self.directory.restore_tables(checkpoint["tables"])
+            # The run's own checkpoint knows no rows of the curve.
+            for name, text in checkpoint["tables"].items():
+                self.directory.append(name, csv_rows(str(text)))
         self.trainer = CurveTrainer(self.config, self.inputs, self.plan, state)
 
     def trace(self, final: Mapping[str, Cell]) -> CurveSummary:
@@ -159,8 +162,14 @@ class Curve:
             self.directory.write({size_file(model.latent_dim): content})
 
     def _save_checkpoint(self, epoch: int) -> None:
-        state, tables = self.trainer.state_dict(), self.directory.tables_text
+        state, tables = self.trainer.state_dict(), self._added_rows()
         self.directory.write({CURVE_CHECKPOINT: to_bytes({"epoch": epoch, "trainer": state, "tables": tables})})
+
+    def _added_rows(self) -> dict[str, TableState | str]:
+        """Return the rows that the curve has added to tables, as texts with a header."""
+        times = [row for row in self.directory.rows("times") if int(row["epoch"]) > self.run_epochs]
+        added = {"curve": self.directory.rows("curve"), "times": times}
+        return {name: csv_text([COLUMNS[name], *(row.values() for row in rows)]) for name, rows in added.items()}
 
     def _rows(self, table: str) -> list[dict[str, Cell]]:
         return [{name: parse_cell(cell) for name, cell in row.items()} for row in self.directory.rows(table)]

@@ -41,12 +41,11 @@ class InputCache:
 
 @dataclass(frozen=True)
 class RunInputs:
-    """The inputs that runs on the same data share within a process, and the number of CPU threads."""
+    """The inputs that runs on the same data share within a process."""
 
     data: Dataset
     features: Features | None
     device: torch.device
-    threads: int
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -86,12 +85,12 @@ def _why_no_clusters(samples: Samples) -> str:
     return "there is one class only" if n_classes == 1 else f"{n_classes} classes are too many for so few samples"
 
 
-def load_inputs(config: RunConfig, execution: Execution, threads: int, cache: InputCache) -> RunInputs:
+def load_inputs(config: RunConfig, execution: Execution, cache: InputCache) -> RunInputs:
     """Load the inputs of a run; raises `ConfigError` if data, weights or device are unavailable."""
     device = pick_device(execution.device)
     data = load_data(config, execution, cache)
     _check_data(config, data)
-    return RunInputs(data, load_run_features(config, execution, data, device, cache), device, threads)
+    return RunInputs(data, load_run_features(config, execution, data, device, cache), device)
 
 
 def _check_data(config: RunConfig, data: Dataset) -> None:

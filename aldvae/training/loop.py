@@ -29,6 +29,7 @@ from aldvae.training.stacked import train_stack
 from aldvae.training.summary import decision_row, last_metrics, summarise
 from aldvae.training.trackers import with_loggers
 from aldvae.training.trainer import Trainer
+from aldvae.training.workload import default_threads
 from aldvae.utils.devices import cpu_settings
 from aldvae.utils.rounding import round_for_csv
 
@@ -83,12 +84,11 @@ def run_stack(
     A run that raises leaves the others alone; only an error of the training itself, such as a lack of memory, is raised
     here and ends them all. A stack of one is trained by `Trainer.train_epoch`, a larger one by `train_stack`.
     """
-    alone, first = len(members) == 1, members[0]
-    limit = first.execution.threads_for(first.config.default_threads if alone else None)
-    with cpu_settings(limit) as threads, ExitStack() as locks:
+    alone = len(members) == 1
+    with cpu_settings(members[0].execution.threads_for(None)), ExitStack() as contexts:
         runs: list[Run] = []
         for member in members:
-            opened = _catch(open_run, member, threads, cache, locks, wait)
+            opened = _catch(open_run, member, len(members), cache, contexts, wait)
             if isinstance(opened, Run):
                 runs.append(opened)
             else:
@@ -125,21 +125,25 @@ def _catch(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | E
         return error
 
 
-def open_run(member: Member, threads: int, cache: InputCache, locks: ExitStack, wait: bool) -> Run | Outcome:
+def open_run(member: Member, n_runs: int, cache: InputCache, contexts: ExitStack, wait: bool) -> Run | Outcome:
     """Return the run, resumed from its last checkpoint, or its outcome if no epoch is left to train.
 
-    Its directory stays locked while `locks` is open. Raises as `run` does.
+    While `contexts` is open, its directory stays locked and the CPU's threads are those for a stack of `n_runs` runs.
+    Raises as `run` does.
     """
     config, execution = member.config, member.execution
     directory = RunDirectory(execution.results_dir, config, member.callback.on_message)
     directory.check()
     if not directory.finished:
-        inputs = load_inputs(config, execution, threads, cache)
+        inputs = load_inputs(config, execution, cache)
         directory.check(inputs.fingerprints)
-        locks.enter_context(directory.locked(wait))
+        contexts.enter_context(directory.locked(wait))
         # Another process may have finished the run in the meantime.
         if not directory.finished:
-            run = Run(member, directory, inputs)
+            trainer = Trainer(config, inputs.data, inputs.device)
+            default = default_threads(config, trainer.model, inputs.data.shape, n_runs)
+            threads = contexts.enter_context(cpu_settings(execution.threads_for(default)))
+            run = Run(member, directory, inputs, trainer, threads)
             return run.finish() if run.epoch > config.training.epochs else run
     return Outcome(directory.path, directory.summary(), skipped=True)
 
@@ -147,22 +151,24 @@ def open_run(member: Member, threads: int, cache: InputCache, locks: ExitStack, 
 class Run:
     """A run in progress, in its locked directory; `epoch` is the one to train next."""
 
-    def __init__(self, member: Member, directory: RunDirectory, inputs: RunInputs) -> None:
-        """Make the model or resume it, add this session to the provenance, and call the callback's `on_start`."""
+    def __init__(
+        self, member: Member, directory: RunDirectory, inputs: RunInputs, trainer: Trainer, threads: int
+    ) -> None:
+        """Resume the fresh `trainer`, add this session to the provenance, and call the callback's `on_start`."""
         config, execution, features = member.config, member.execution, inputs.features
         self.config, self.directory, self.inputs = config, directory, inputs
         self.callback = with_loggers(member.callback, execution, directory.path)
-        self.trainer = Trainer(config, inputs.data, inputs.device)
+        self.trainer = trainer
         self.evaluator = Evaluator(config, inputs.data.validation, features, execution.cache_directory, inputs.device)
-        self.epoch = 1 + self._resume(execution.plan)
+        self.epoch = 1 + self._resume(execution.plan, threads)
         for text in [*inputs.describe(config), *config.notes(), *([features.description] if features else [])]:
             self.callback.on_message(text, general=True)
         self.callback.on_start(config, self.epoch)
 
-    def _resume(self, plan: str | None) -> int:
+    def _resume(self, plan: str | None, threads: int) -> int:
         """Restore model and tables from the last checkpoint; return its epoch, 0 without one."""
         epoch, tables = resume(self.trainer, self.directory, self.callback)
-        current = session(self.inputs.device, self.inputs.threads, epoch + 1, plan)
+        current = session(self.inputs.device, threads, epoch + 1, plan)
         previous = self.directory.start_session(self.inputs.fingerprints, current)
         self.directory.restore_tables(tables)
         if epoch and previous and (previous["device"], previous["threads"]) != (current["device"], current["threads"]):
@@ -220,7 +226,7 @@ class Run:
             self.directory.append("decisions", [decision_row(step, self.config.compression.stop)])
 
     def _save_checkpoint(self) -> None:
-        state, tables = self.trainer.state_dict(), self.directory.tables_text
+        state, tables = self.trainer.state_dict(), self.directory.table_states
         self.directory.save_checkpoint(to_bytes({"epoch": self.epoch, "trainer": state, "tables": tables}))
 
     def finish(self) -> Outcome:

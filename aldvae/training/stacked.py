@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
 from aldvae.data.dataset import to_float
-from aldvae.training.trainer import Trainer, autocast, make_optimizer
+from aldvae.training.optimizer import make_optimizer
+from aldvae.training.trainer import Trainer, autocast
 from aldvae.utils.seeding import generator
 
 

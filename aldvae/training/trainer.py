@@ -17,6 +17,7 @@ from aldvae.metrics.evaluation import Evaluation
 from aldvae.models.build import build_vae
 from aldvae.models.likelihood import OptimalGaussian
 from aldvae.models.vae import VAE
+from aldvae.training.optimizer import make_optimizer
 from aldvae.utils.seeding import generator, stream_seed
 
 # The samples whose posterior a rule that consolidates judges, and how many pass through the encoder at once.
@@ -29,11 +30,6 @@ class TrainerState(TypedDict):
     model: dict[str, Any]
     optimizer: dict[str, Any]
     compressor: dict[str, Any] | None
-
-
-def make_optimizer(parameters: list[Tensor], lr: float, device: torch.device) -> torch.optim.Adam:
-    """Return the paper's optimiser, Adam with AMSGrad."""
-    return torch.optim.Adam(parameters, lr=lr, amsgrad=True, fused=device.type in ("cpu", "cuda"))
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

@@ -6,11 +6,13 @@ A requested device that is absent is an error; no other device is used instead.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
 from torch import Tensor
 
 from aldvae.utils.errors import ConfigError
@@ -82,5 +84,11 @@ def cpu_settings(threads: int | None) -> Iterator[int]:
 @contextmanager
 def limit_new_threadpools() -> Iterator[None]:
     """Apply the thread limit of `cpu_settings` to libraries that were loaded after it was entered."""
-    with threadpool_limits(torch.get_num_threads()):
+    with _threadpools(len(sys.modules)).limit(limits=torch.get_num_threads()):
         yield
+
+
+# Looking for libraries takes milliseconds, several times in an epoch; a library is loaded by the import of a module.
+@lru_cache(maxsize=1)
+def _threadpools(n_modules: int) -> ThreadpoolController:  # noqa: ARG001
+    return ThreadpoolController()

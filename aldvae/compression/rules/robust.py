@@ -67,7 +67,7 @@ class Measurement:
 class RobustState:
     """The state of `RobustRule`.
 
-    `history` holds the measurements of the present weights, oldest first. `rejected_epochs` counts the epochs that
+    `history` holds the last measurements of the present weights, oldest first. `rejected_epochs` counts the epochs that
     were trained after removals that were undone. `before_trial` is the size before the removal on trial, 0 if there is
     none. `too_small` is the largest size that failed. `self_pruning` says that the model has left dimensions idle.
     """
@@ -171,13 +171,19 @@ class RobustRule(RegisteredRule[RobustState]):
             return state, None
         if kl is not None:
             measurement = self._measure(epoch - state.rejected_epochs, metrics["recon_loss"], kl)
-            state = replace(state, history=(*state.history, measurement))
+            state = replace(state, history=(*self._needed(state.history, measurement.age), measurement))
         if not decides:
             return state, None
         state, decision = (self._judge if state.before_trial else self._decide)(state, epoch, latent_dim)
         # An undo has dropped the measurements of the trial: the last is that of the model that is left.
         settled = epoch if decision.stop else None
         return state, replace(decision, n_informative=state.history[-1].n_informative, settled_epoch=settled)
+
+    def _needed(self, history: tuple[Measurement, ...], age: int) -> tuple[Measurement, ...]:
+        """Return the measurements that a decision at `age` or later may use, also one that undoes a trial."""
+        recent = len(history) - _MOST_MEASUREMENTS - self.patience
+        oldest = age - (_AGREEING + 1) * self.patience
+        return tuple(past for i, past in enumerate(history) if i >= recent or past.age > oldest)
 
     def _measure(self, age: int, recon_loss: float, kl: Sequence[float]) -> Measurement:
         rate = sum(kl)

@@ -26,7 +26,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class SlopeState:
-    """The state of `PaperRule`: all observations so far, and whether it has slowed down."""
+    """The state of `PaperRule`: the observations that its windows may still need, and whether it has slowed down."""
 
     history: tuple[Observation, ...] = ()
     slow: bool = False
@@ -138,7 +138,9 @@ class PaperRule(RegisteredRule[SlopeState]):
                 "give it, or leave it out of the rule's thresholds"
             )
         if used:
-            state = replace(state, history=(*state.history, Observation(epoch, used)))
+            oldest = epoch - max(self.window, 2 * self.slow_window)
+            kept = tuple(observation for observation in state.history if observation.epoch > oldest)
+            state = replace(state, history=(*kept, Observation(epoch, used)))
         if epoch % self.patience:
             return state, None
         return self._decide(state, epoch, latent_dim)

@@ -17,6 +17,7 @@ from aldvae.config.execution import Execution
 from aldvae.sweeps.executors.base import Ended, Event, State
 from aldvae.sweeps.executors.worker import execute
 from aldvae.sweeps.jobs import Job
+from aldvae.utils.threads import let_waiting_threads_sleep
 
 # A forked process cannot use CUDA, and inherits locks that other threads hold.
 _CONTEXT = multiprocessing.get_context("spawn")
@@ -108,6 +109,7 @@ def _cause_of_death(exitcode: int | None) -> str:
 
 def work(connection: Connection, index: int, execution: Execution) -> None:
     """Execute the stacks that arrive, until the driver is gone."""
+    let_waiting_threads_sleep()
     # The terminal sends an interrupt to every process; the driver alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -28,6 +28,7 @@ from aldvae.sweeps.executors.worker import ended_by, execute, one_line
 from aldvae.sweeps.jobs import Job
 from aldvae.utils.errors import AldvaeError, BusyError, ConfigError
 from aldvae.utils.files import write_atomically
+from aldvae.utils.threads import let_waiting_threads_sleep
 
 try:
     import ray
@@ -226,6 +227,7 @@ def run_remotely(
     job: Job, execution: Execution, archive: bytes | None, classifier: ClassifierFiles, files: Changes
 ) -> Iterator[tuple[Event, dict[str, bytes | None]]]:
     """Execute `job` on this node, resumed from `files`; yield its events, each with the files changed until then."""
+    let_waiting_threads_sleep()
     if classifier.failure is not None:
         yield replace(classifier.failure, run=job.config.name), {}
         return
@@ -260,6 +262,7 @@ def _updates(
 
 def train_classifier(job: Job, execution: Execution, archive: bytes | None, cached: Changes) -> ClassifierFiles:
     """Return the classifier for the features of `job`: from `cached` or this node's cache, else trained now."""
+    let_waiting_threads_sleep()
     from aldvae.training.inputs import load_data, load_run_features
     from aldvae.utils.devices import pick_device
 
