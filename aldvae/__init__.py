@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aldvae.models.serialization import load
     from aldvae.utils.errors import AldvaeError, ArgumentError, ConfigError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AldvaeError",
