@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: env demo reproduce benchmark test test-slow test-all test-integrations lint format tables dist smoke clean
+.PHONY: env demo reproduce benchmark test test-slow test-all test-integrations test-oldest lint format tables dist \
+	test-dist check-tag smoke clean
 
 env: $(VENV)/.complete
 
@@ -60,10 +61,26 @@ test-integrations: $(INTEGRATIONS)/.complete
 	$(INTEGRATIONS)/bin/python -W ignore -c 'import anndata, datasets, diffusers, lightning, pythae, scvi'
 	OMP_NUM_THREADS=1 $(INTEGRATIONS)/bin/python -m pytest tests/integrations
 
+# The oldest versions that pyproject.toml allows; Python 3.11, since they have no wheels for newer ones.
+OLDEST := .venv-oldest
+
+$(OLDEST)/.complete: pyproject.toml requirements/oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --constraint requirements/oldest.txt \
+		--editable '.[parquet,openvino,peers,ray,tensorboard]' hypothesis pytest pytest-xdist
+	touch $@
+
+test-oldest: $(OLDEST)/.complete
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n 2 -m 'not slow' -W ignore::DeprecationWarning
+
 lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[1-9]*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 format: env
 	$(BIN)/ruff format .
@@ -74,10 +91,32 @@ tables: env
 	$(BIN)/python docs/tables.py --write
 
 # Source archive and wheel, ready for upload; the wheel is built from the archive.
-dist: env
+BUILD := .venv-build
+
+$(BUILD)/.complete:
+	$(PYTHON) -m venv $(BUILD)
+	$(BUILD)/bin/python -m pip install --quiet 'build>=1.2' 'twine>=6.1'
+	touch $@
+
+dist: $(BUILD)/.complete
 	rm -rf dist build
-	$(BIN)/python -m build
-	$(BIN)/twine check --strict dist/*
+	$(BUILD)/bin/python -m build
+	$(BUILD)/bin/twine check --strict dist/*
+
+# The wheel alone, in a fresh environment and in a directory without the checkout.
+DIST := .venv-dist
+
+test-dist: dist
+	rm -rf $(DIST)
+	$(PYTHON) -m venv $(DIST)
+	$(DIST)/bin/python -m pip install --quiet dist/*.whl
+	set -e; unset PYTHONPATH; elsewhere=$$(mktemp -d); trap 'rm -rf "$$elsewhere"' EXIT; cd "$$elsewhere"; \
+	aldvae=$(abspath $(DIST))/bin/aldvae; \
+	$$aldvae --version; $$aldvae adaptive $(TINY); $$aldvae show runs; $$aldvae plot runs; $$aldvae report runs
+
+# Does a tag name the version? make check-tag TAG=v0.2.0
+check-tag:
+	grep --quiet --fixed-strings '__version__ = "$(TAG:v%=%)"' aldvae/__init__.py
 
 # Every subcommand on a tiny subset; each takes seconds.
 TINY := --limit 300 --epochs 4 --fid-samples 80 --silhouette-samples 80
@@ -106,4 +145,4 @@ smoke: env
 	$(BIN)/aldvae data sheet digits --output-dir runs/smoke
 
 clean:
-	rm -rf $(VENV) $(INTEGRATIONS) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(INTEGRATIONS) $(OLDEST) $(BUILD) $(DIST) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

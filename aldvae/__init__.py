@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aldvae.models.use import encode, reconstruct, sample
     from aldvae.utils.errors import AldvaeError, ArgumentError, ConfigError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AldvaeError",

@@ -68,7 +68,7 @@ def test_a_check_of_correct_slots_leaves_everything_as_it_was_bit_for_bit(layout
     parameters, gradients = list(model.parameters()), [p.grad for p in model.parameters()]
     before = copy.deepcopy((model.state_dict(), optimizer.state_dict(), gradients))
     buffers = dict(model.named_buffers())
-    streams = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
+    streams = torch.get_rng_state(), random.getstate(), np.random.get_state(legacy=False)["state"]["key"].tolist()  # noqa: NPY002
 
     def forward() -> Any:
         random.random(), np.random.rand()  # noqa: NPY002 - as a user's augmentation does
@@ -85,7 +85,7 @@ def test_a_check_of_correct_slots_leaves_everything_as_it_was_bit_for_bit(layout
     torch.testing.assert_close(after, before, rtol=0, atol=0)
     assert torch.equal(torch.get_rng_state(), streams[0])
     assert random.getstate() == streams[1]
-    assert np.random.get_state()[1].tolist() == streams[2]  # type: ignore[index]  # noqa: NPY002
+    assert np.random.get_state(legacy=False)["state"]["key"].tolist() == streams[2]  # noqa: NPY002
 
 
 def wrong(change: Callable[[Conditional, dict[str, Any]], None], layout: str = "blocks") -> str:

@@ -1,6 +1,7 @@
 """`aldvae.compression` must be usable in any training loop: of our dependencies it loads torch and numpy alone.
 
-So must each file of `aldvae.integrations`, but for the library that it is named for.
+So must each file of `aldvae.integrations`, but for the library that it is named for. All public names of `aldvae` do
+without the libraries of the command line.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+from aldvae.models.build import build_vae
+from aldvae.models.serialization import model_bytes
 
 ROOT = Path(__file__).parents[1]
 # Distributions whose module has another name.
@@ -59,3 +63,40 @@ def test_an_integration_imports_torch_and_its_library_alone() -> None:
             elif isinstance(node, ast.Import):
                 names |= {alias.name.split(".")[0] for alias in node.names}
         assert names - set(sys.stdlib_module_names) <= {"aldvae", "torch"} | LIBRARIES.get(path.stem, set()), path
+
+
+COMMAND_LINE = (
+    "PIL",
+    "jinja2",
+    "matplotlib",
+    "pandas",
+    "pytorch_fid",
+    "rich",
+    "scipy",
+    "sklearn",
+    "torchvision",
+    "typer",
+)
+WITHOUT = f"""
+import sys
+sys.modules.update(dict.fromkeys({COMMAND_LINE}))  # importing a module that is None raises ImportError
+import torch
+import aldvae
+for name in aldvae.__all__:
+    getattr(aldvae, name)
+vae = aldvae.load(sys.argv[1])
+mu, log_var, decoder = torch.nn.Linear(4, 8), torch.nn.Linear(4, 8), torch.nn.Linear(8, 4)
+optimizer = torch.optim.Adam([*mu.parameters(), *log_var.parameters(), *decoder.parameters()])
+rule = aldvae.ConsolidatingRule()
+compressor = aldvae.Compressor(heads=[mu, log_var], readers=[decoder], optimizer=optimizer, rule=rule, epochs=9)
+compressor.step(mu=torch.randn(99, 8), log_var=torch.full((99, 8), -4.0))
+print(vae.latent_dim, compressor.epoch)
+"""
+
+
+def test_the_public_names_work_without_the_libraries_of_the_command_line(tmp_path: Path) -> None:
+    vae = build_vae((1, 4, 4), latent_dim=3, network="mlp", hidden_dim=5)
+    (tmp_path / "model.safetensors").write_bytes(model_bytes(vae, (1, 4, 4), {"network": "mlp", "hidden_dim": 5}))
+    command = [sys.executable, "-c", WITHOUT, str(tmp_path)]
+    completed = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (completed.stdout, completed.stderr) == ("3 1\n", "")

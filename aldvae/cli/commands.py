@@ -237,6 +237,9 @@ for more in (encode, reconstruct, sample, export, card):
     app.command()(more)
 app.add_typer(data_app, name="data")
 
+# The base class of typer's errors, two above BadParameter: typer.TyperException, which older versions do not export.
+CommandLineError: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
+
 
 def main() -> None:
     """Run the command line; what a user can cause or meet is one line on standard error, without a traceback."""
@@ -246,7 +249,7 @@ def main() -> None:
         code = app(standalone_mode=False)
     except AldvaeError as error:
         code = _complain(str(error), error.exit_code)
-    except typer.TyperException as error:
+    except CommandLineError as error:
         code = _complain(" ".join(error.format_message().split()), 2)
     except OSError as error:
         code = _complain(f"{error.filename or 'a file'}: {error.strerror or error}; check the path or name another", 2)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
+import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController, threadpool_limits
 from torch import Tensor
@@ -69,6 +70,8 @@ def cpu_settings(threads: int | None) -> Iterator[int]:
     global _open_contexts
     before = torch.get_num_threads()
     n_threads = threads if threads is not None else before
+    # numpy before 2.4 measures the smallest denormal number once, and warns if it is flushed to zero by then.
+    np.finfo(np.float32), np.finfo(np.float64)
     with threadpool_limits(n_threads):
         torch.set_num_threads(n_threads)
         torch.set_flush_denormal(True)
