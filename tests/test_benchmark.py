@@ -178,6 +178,7 @@ clusters = 2
 silhouette_samples = 10
 fid_features = "none"
 hidden_dim = 16
+validation = 0.1
 epochs = 12
 
 [[sweep]]

@@ -61,6 +61,7 @@ def test_explicit_settings_override_what_follows_the_samples(tmp_path: Path) -> 
     assert (explicit.metrics.fid_samples, explicit.metrics.silhouette_samples) == (30, 150)
     limited = resolve("adaptive", path, protocol=None, limit=50)
     assert limited.metrics.fid_samples == 10
+    assert resolve("adaptive", path, protocol=None, fid_features="none").metrics.fid_samples == 500
     small_batches = resolve("fixed", path, protocol=None, batch_size=1)
     assert small_batches.training.epochs == 21
 

@@ -21,7 +21,7 @@ _STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 5000, 20, 100
 def settings_from_count(n_samples: int, n_classes: int, settings: Mapping[str, Value]) -> dict[str, Value]:
     """Return held-out fraction, clusters, sample counts and epochs for `n_samples` samples in `n_classes` classes.
 
-    `settings` are those that are set otherwise; of them, ``validation``, ``clusters`` and ``batch_size`` matter here.
+    Of the `settings` that are set otherwise, ``validation``, ``clusters``, ``batch_size`` and ``fid_features`` matter.
     `n_classes` is 0 without labels. There are as many clusters as classes, but none where the classes tell nothing:
     one, or about as many as samples. Raises `ConfigError` if the samples are too few, or too few are held out for the
     explicit number of clusters.
@@ -40,11 +40,14 @@ def settings_from_count(n_samples: int, n_classes: int, settings: Mapping[str, V
     counts: dict[str, Value] = {
         "validation": validation,
         "clusters": clusters,
-        "fid_samples": metric_samples,
         "epochs": count_epochs(n_samples - held_out, int(settings["batch_size"] or 1)),
     }
-    # Without clusters there is no Silhouette score, and the number keeps its default.
-    return counts if clusters is None else {**counts, "silhouette_samples": metric_samples}
+    # The number of samples behind a metric that is left out keeps its default.
+    if settings.get("fid_features") != "none":
+        counts["fid_samples"] = metric_samples
+    if clusters is not None:
+        counts["silhouette_samples"] = metric_samples
+    return counts
 
 
 def _too_few(n_samples: int) -> str:
