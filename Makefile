@@ -109,7 +109,7 @@ DIST := .venv-dist
 test-dist: dist
 	rm -rf $(DIST)
 	$(PYTHON) -m venv $(DIST)
-	$(DIST)/bin/python -m pip install --quiet dist/*.whl
+	$(DIST)/bin/python -I -m pip install --quiet dist/*.whl
 	set -e; unset PYTHONPATH; elsewhere=$$(mktemp -d); trap 'rm -rf "$$elsewhere"' EXIT; cd "$$elsewhere"; \
 	aldvae=$(abspath $(DIST))/bin/aldvae; \
 	$$aldvae --version; $$aldvae adaptive $(TINY); $$aldvae show runs; $$aldvae plot runs; $$aldvae report runs
