@@ -1,7 +1,8 @@
 """How large should the latent space of a variational autoencoder be? Found in one training run.
 
-`Compressor` adds adaptive compression to your own training loop, `remove_neurons` and `consolidate` are surgery alone,
-and `load` reads the model a run left. `aldvae.integrations` has callbacks for Lightning, pythae and scvi-tools.
+`find_size` finds the latent size that data need. `Compressor` adds adaptive compression to your own training loop,
+`remove_neurons` and `consolidate` are surgery alone, and `load` reads the model a run left. `aldvae.integrations` has
+callbacks for Lightning, pythae and scvi-tools.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aldvae.cli.find_size import FoundSize, find_size
     from aldvae.compression.compressor import Compressor
     from aldvae.compression.consolidation import LatentStatistics, consolidate
     from aldvae.compression.information import Directions
@@ -35,6 +37,7 @@ __all__ = [
     "ConsolidatingRule",
     "Decision",
     "Directions",
+    "FoundSize",
     "Head",
     "LatentStatistics",
     "PaperRule",
@@ -44,6 +47,7 @@ __all__ = [
     "Step",
     "Units",
     "consolidate",
+    "find_size",
     "load",
     "remove_neurons",
 ]
@@ -57,6 +61,7 @@ _HOME = {
     "ConsolidatingRule": "aldvae.compression.rules.consolidate",
     "Decision": "aldvae.compression.rules.base",
     "Directions": "aldvae.compression.information",
+    "FoundSize": "aldvae.cli.find_size",
     "Head": "aldvae.compression.slots",
     "LatentStatistics": "aldvae.compression.consolidation",
     "PaperRule": "aldvae.compression.rules.slopes",
@@ -66,6 +71,7 @@ _HOME = {
     "Step": "aldvae.compression.steps",
     "Units": "aldvae.compression.units",
     "consolidate": "aldvae.compression.consolidation",
+    "find_size": "aldvae.cli.find_size",
     "load": "aldvae.models.serialization",
     "remove_neurons": "aldvae.compression.surgery",
 }

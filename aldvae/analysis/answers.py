@@ -23,14 +23,19 @@ def counts_information(series: Series) -> bool:
 
 
 def headline_sizes(series: Series) -> list[int]:
-    """Return the number to show for each run: informative dimensions or, where the rule counts none, the size found."""
+    """Return the number to show for each run: informative dimensions or, where the rule counts none, the size found.
+
+    With ``--no-stop``, that is the size at which the rule would have stopped. Runs without an answer are left out.
+    """
     if counts_information(series):
         return [result.answer["n_informative"] for result in series.results]
-    return series.sizes_found
+    if series.finds_size:
+        return series.sizes_found
+    return [size for result in series.results if (size := result.answer["stop_latent_dim"]) is not None]
 
 
 def answer_sentences(series: Series) -> list[str]:
-    """Return two sentences about adaptive runs that obeyed their rule; a third if they have curves.
+    """Return two sentences about adaptive runs; a third if they have curves.
 
     The first says how many dimensions were found and how sure that is, the second what the models keep, since when, and
     for which model this holds.
@@ -47,7 +52,7 @@ def _informative(series: Series) -> str:
     answers = [result.answer for result in series.results]
     numbers = [answer["n_informative"] for answer in answers]
     settled = [epoch for answer in answers if (epoch := answer["settled_epoch"]) is not None]
-    text = f"Over {len(numbers)} seeds, {_spread(numbers)} dimensions carry information"
+    text = f"Over {len(numbers)} seeds, {_listed(numbers)} dimensions carry information{_moments(numbers)}"
     epochs = series.config.training.epochs
     if len(settled) < len(numbers):
         return f"{text}; {len(settled)} of {len(numbers)} had settled within {epochs} epochs: train for more."
@@ -57,17 +62,22 @@ def _informative(series: Series) -> str:
 def _stopped(series: Series) -> str:
     """Return where a rule stopped that does not count dimensions with information."""
     rule, epochs = rule_text(series.config), series.config.training.epochs
-    found, of_all = series.sizes_found, f"of {series.config.model.init_dim} dimensions"
-    reached = _spread(series.sizes)
+    found, of_all = headline_sizes(series), f"of {series.config.model.init_dim} dimensions"
     if not found:
-        return f"{rule} found no size: {reached} dimensions were reached in {epochs} epochs."
-    if len(series.results) == 1:
-        active = series.results[0].answer["final"].get("active_units")
-        note = "" if active is None else f"; {active} of them {'is' if active == 1 else 'are'} active at the end"
-        return f"{rule} stopped at {_epochs(series.epochs_found)} of {epochs} with {found[0]} {of_all}{note}. {_UNSURE}"
-    stopped = "all" if len(found) == len(series.seeds) else f"{len(found)} of {len(series.seeds)}"
+        return f"{rule} found no size: {_listed(series.sizes)} dimensions were reached in {epochs} epochs."
+    if not series.finds_size:
+        rule += ", if it had been obeyed, would have"
     when = f"{_epochs(series.epochs_found)} of {epochs}"
-    return f"{rule} found {_spread(found)} {of_all}; {stopped} seeds stopped, at {when}."
+    if len(series.results) == 1:
+        note = _active(series.results[0]) if series.finds_size else ""
+        return f"{rule} stopped at {when} with {found[0]} {of_all}{note}. {_UNSURE}"
+    stopped = "all" if len(found) == len(series.seeds) else f"{len(found)} of {len(series.seeds)}"
+    return f"{rule} found {_listed(found)} {of_all}{_moments(found)}; {stopped} seeds stopped, at {when}."
+
+
+def _active(result: Result) -> str:
+    active = result.answer["final"].get("active_units")
+    return "" if active is None else f"; {active} of them {'is' if active == 1 else 'are'} active at the end"
 
 
 def _kept(series: Series) -> str:
@@ -158,10 +168,9 @@ def _epochs(epochs: Sequence[int]) -> str:
     return f"epoch {low}" if low == high else f"epochs {low} to {high}"
 
 
-def _spread(numbers: Sequence[int]) -> str:
-    if len(numbers) == 1:
-        return str(numbers[0])
-    return f"{_listed(numbers)} (mean {fmean(numbers):.1f}, deviation {stdev(numbers):.1f})"
+def _moments(numbers: Sequence[int]) -> str:
+    """Return mean and deviation in brackets; empty for a single number."""
+    return f" (mean {fmean(numbers):.1f}, deviation {stdev(numbers):.1f})" if len(numbers) > 1 else ""
 
 
 def _listed(numbers: Sequence[object]) -> str:

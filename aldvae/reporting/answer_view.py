@@ -39,9 +39,14 @@ class AnswerView:
     curve: Sequence[Chart]
     course: Sequence[Chart]
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether it has charts."""
+        return bool(self.curve or self.course)
+
     @classmethod
     def make(cls, series: Series, grids: Sequence[Grid] = (), *, with_course: bool = True) -> AnswerView:
-        """Return the answer of adaptive runs that obeyed their rule; the curves of `grids` are drawn beside theirs."""
+        """Return the answer of adaptive runs; those of `grids` that can be compared are drawn over their curves."""
         sizes = headline_sizes(series)
         return cls(
             dataset=series.config.data.dataset,

@@ -61,7 +61,8 @@ def write_report(results_dir: Path, path: Path) -> None:
 
 def _content(all_series: Sequence[Series], left_out: Sequence[str]) -> dict[str, object]:
     """Return the variables of the template."""
-    found = sorted((s for s in all_series if s.finds_size), key=lambda s: _RULES.index(str(s.config.rule)))
+    adaptive = [series for series in all_series if series.config.rule is not None]
+    found = sorted(adaptive, key=lambda s: (not s.finds_size, _RULES.index(str(s.config.rule))))
     drawn = draw_paper(all_series) | draw_yardsticks(all_series) | draw_ablations(all_series)
     datasets = ", ".join(sorted({series.config.data.dataset for series in all_series}))
     figures = enumerate(drawn.figures.items())

@@ -31,11 +31,11 @@ def draw_overview(path: Path) -> Path:
         raise ConfigError("results_dir", f"{path} holds no finished run; aldvae adaptive makes one")
     if not result.is_complete or result.latent.empty:
         raise ConfigError("results_dir", f"{path} lost metrics.csv or latent.csv; delete it to have the run done again")
-    return write_figure(_draw(result), path / "overview.png")
+    return write_figure(draw_run(result), path / "overview.png")
 
 
-def _draw(result: Result) -> Figure:
-    """Draw sizes, metrics and latent neurons over epochs."""
+def draw_run(result: Result) -> Figure:
+    """Draw sizes, metrics and latent neurons of a finished run over epochs."""
     metrics, stop_epoch, training = result.metrics, result.answer["stop_epoch"], result.config.training
     figure = Figure(figsize=(10, 9), layout="constrained")
     axes = figure.subplots(3, 2)
