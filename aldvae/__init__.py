@@ -1,8 +1,8 @@
 """How large should the latent space of a variational autoencoder be? Found in one training run.
 
-`Compressor` adds adaptive compression to your own training loop, `remove_neurons` and `consolidate` are surgery alone.
-`load` reads the model a run left; `encode`, `reconstruct` and `sample` use it. `aldvae.integrations` has callbacks for
-Lightning, pythae and scvi-tools.
+`find_size` finds the latent size that data need. `Compressor` adds adaptive compression to your own training loop,
+`remove_neurons` and `consolidate` are surgery alone. `load` reads the model a run left; `encode`, `reconstruct` and
+`sample` use it. `aldvae.integrations` has callbacks for Lightning, pythae and scvi-tools.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aldvae.cli.find_size import FoundSize, find_size
     from aldvae.compression.compressor import Compressor
     from aldvae.compression.consolidation import consolidate
     from aldvae.compression.information import Directions
@@ -38,6 +39,7 @@ __all__ = [
     "ConsolidatingRule",
     "Decision",
     "Directions",
+    "FoundSize",
     "Head",
     "LatentStatistics",
     "PaperRule",
@@ -48,6 +50,7 @@ __all__ = [
     "Units",
     "consolidate",
     "encode",
+    "find_size",
     "load",
     "reconstruct",
     "remove_neurons",
@@ -63,6 +66,7 @@ _HOME = {
     "ConsolidatingRule": "aldvae.compression.rules.consolidate",
     "Decision": "aldvae.compression.rules.base",
     "Directions": "aldvae.compression.information",
+    "FoundSize": "aldvae.cli.find_size",
     "Head": "aldvae.compression.slots",
     "LatentStatistics": "aldvae.compression.principal_directions",
     "PaperRule": "aldvae.compression.rules.slopes",
@@ -73,6 +77,7 @@ _HOME = {
     "Units": "aldvae.compression.units",
     "consolidate": "aldvae.compression.consolidation",
     "encode": "aldvae.models.use",
+    "find_size": "aldvae.cli.find_size",
     "load": "aldvae.models.serialization",
     "reconstruct": "aldvae.models.use",
     "remove_neurons": "aldvae.compression.surgery",

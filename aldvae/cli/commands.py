@@ -67,18 +67,15 @@ def adaptive(**values: Any) -> None:
         if outcome.skipped:
             display.on_message("this run was finished before; nothing was trained")
     # Importing matplotlib takes a second; training does not wait for it.
-    from aldvae.reporting.figures.curve import draw_curve_of_run
-    from aldvae.reporting.figures.run_overview import draw_overview
+    from aldvae.reporting.evidence import REPORT, write_evidence
     from aldvae.runs.curve import describe_curve
 
-    for name, draw in (("overview.png", draw_overview), ("curve.png", draw_curve_of_run)):
-        if not (outcome.path / name).exists():
-            draw(outcome.path)
+    write_evidence(outcome.path)
     print(_answer(config, outcome.summary))
     if curve := describe_curve(outcome.summary):
         print(curve)
     files = (("picture", "overview.png"), ("metrics", "metrics.csv"), ("curve", "curve.png"))
-    for label, name in (*files, ("model", "model.safetensors")):
+    for label, name in (*files, ("model", "model.safetensors"), ("report", REPORT)):
         if (outcome.path / name).exists():
             print(f"{label:8} {outcome.path / name}")
 

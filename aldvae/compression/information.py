@@ -60,10 +60,11 @@ class Directions:
 
     def _copies(self, beta: float) -> list[bool]:
         limit, pairs = informative_above(beta), zip(self.information, self.unique, strict=True)
-        return [total >= limit and _is_copy(total, unique) for total, unique in pairs]
+        return [total >= limit and is_copy(total, unique) for total, unique in pairs]
 
 
-def _is_copy(total: float, unique: float) -> bool:
+def is_copy(total: float, unique: float) -> bool:
+    """Return whether a direction with this information (nats) is a copy, given how much of it is its own."""
     return unique < (1 - _COPIED) * total
 
 
@@ -80,7 +81,7 @@ def _unique(scores: Tensor, information: Tensor, high: float, low: float) -> Ten
         if kept and len(scores) > 1:
             residual = _unexplained(scores[:, kept], scores[:, j])
             unique[j] = min(total, float(0.5 * torch.log1p(residual)))
-        if unique[j] >= high and not _is_copy(total, float(unique[j])):
+        if unique[j] >= high and not is_copy(total, float(unique[j])):
             kept.append(j)
     return unique
 

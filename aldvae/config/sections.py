@@ -155,6 +155,10 @@ class TrainingConfig:
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise ConfigError("lr", f"must be a positive number, not {self.lr:g}")
 
+    def warmed_up(self, epochs: float) -> float:
+        """Return the part of beta, 0 to 1, that the KL divergence weighs after so many `epochs`, whole or not."""
+        return min(1.0, epochs / (self.warmup * self.epochs)) if self.warmup else 1.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompressionConfig:

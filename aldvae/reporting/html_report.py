@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
-
-from aldvae.analysis.series import Series, describe, group_by_seed
+from aldvae.analysis.answers import comparison_sentences
+from aldvae.analysis.grid_search import find_grids
+from aldvae.analysis.series import Series, group_by_seed
 from aldvae.analysis.tables import make_tables, text_rows
+from aldvae.reporting.answer_view import AnswerView, environment, settings_text
 from aldvae.reporting.figures.ablation import draw_ablations
-from aldvae.reporting.figures.curve import draw_curves
 from aldvae.reporting.figures.grid_search import draw_yardsticks
-from aldvae.reporting.figures.latent_space import draw_latent_space, example_runs
-from aldvae.reporting.figures.paper import draw_paper, size_text
+from aldvae.reporting.figures.latent_space import example_runs
+from aldvae.reporting.figures.paper import draw_paper
 from aldvae.reporting.figures.style import print_style
+from aldvae.reporting.figures.svg import inline_svg
+from aldvae.reporting.run_charts import latent_space_charts, uri
 from aldvae.runs.results import Result, read_results
 from aldvae.utils.errors import ConfigError
 from aldvae.utils.files import write_atomically
@@ -29,7 +28,6 @@ _CAPTIONS = {
     "yardstick": "A grid search (means over seeds; bars: standard errors; dashed: one standard error above the best),"
     " the smallest size as good as the best (red), and the sizes that each method finds (hollow: reached, not found).",
     "variants": "Final sizes of runs that differ in their settings.",
-    "curve": "What fewer dimensions cost: a copy of each model, which went on down after its run (one line per seed).",
 }
 _TABLES = {
     "sizes": "Size found with each seed, and what the paper reports; in brackets: reached without a stop",
@@ -45,6 +43,10 @@ _IMAGES = {
     "samples": "Samples from the prior.",
     "traversal": "Latent traversals from -2.5 to 2.5: a row for each dimension, highest KL divergence first.",
 }
+# The courses of so many answers are shown; of more, those of the example runs.
+_MOST_COURSES = 6
+# Answers are shown in this order of rules.
+_RULES = ("consolidate", "robust", "paper", "authors")
 
 
 def write_report(results_dir: Path, path: Path) -> None:
@@ -54,42 +56,46 @@ def write_report(results_dir: Path, path: Path) -> None:
         raise ConfigError("results_dir", f"{results_dir} holds no finished run; aldvae adaptive makes one")
     with print_style():
         content = _content(all_series, left_out)
-    templates = Environment(loader=PackageLoader("aldvae.reporting"), autoescape=True, undefined=StrictUndefined)
-    write_atomically(path, templates.get_template("report.html").render(content))
+    write_atomically(path, environment().get_template("report.html").render(content))
 
 
 def _content(all_series: Sequence[Series], left_out: Sequence[str]) -> dict[str, object]:
     """Return the variables of the template."""
+    adaptive = [series for series in all_series if series.config.rule is not None]
+    found = sorted(adaptive, key=lambda s: (not s.finds_size, _RULES.index(str(s.config.rule))))
     drawn = draw_paper(all_series) | draw_yardsticks(all_series) | draw_ablations(all_series)
-    drawn.figures |= draw_curves(all_series)
+    datasets = ", ".join(sorted({series.config.data.dataset for series in all_series}))
+    figures = enumerate(drawn.figures.items())
     return {
-        "title": f"Latent sizes: {', '.join(sorted({series.config.data.dataset for series in all_series}))}",
+        "title": f"How many latent dimensions? {datasets}",
         "runs": sum(len(series.results) for series in all_series),
         "hardware": _hardware(all_series),
-        "answers": [_answer(series) for series in all_series if series.finds_size],
-        "figures": [{"image": _figure(f), "caption": _caption(name)} for name, f in drawn.figures.items()],
+        "answers": _answers(found, all_series),
+        "comparisons": comparison_sentences(all_series),
+        "figures": [{"svg": inline_svg(f, f"f{number}"), "caption": _caption(name)} for number, (name, f) in figures],
         "tables": list(_tables(all_series)),
-        "models": [_model(result) for result in example_runs(all_series)],
+        "models": [_model(result) for result in _examples(found, all_series)],
         "settings": [_settings(series) for series in all_series],
         "missing": [*left_out, *drawn.missing],
     }
 
 
-def _answer(series: Series) -> dict[str, str]:
-    config, epochs = series.config, series.epochs_found
-    settings = f"rule {config.rule}, from {config.model.init_dim}, {_runs(len(series.seeds))}"
-    settings += f"; {describe(config)}" if describe(config) else ""
-    if not epochs:
-        how = f"{size_text(series.sizes)} dimensions were reached in {config.training.epochs} epochs; {settings}"
-        return {"dataset": config.data.dataset, "size": "no size found", "how": how}
-    when = f"at epoch {min(epochs)}" + (f" to {max(epochs)}" if len(set(epochs)) > 1 else "")
-    stopped = f", {len(epochs)} of {len(series.seeds)} stopped" if len(epochs) < len(series.seeds) else ""
-    how = f"latent dimensions, {when}{stopped}; {settings}"
-    return {"dataset": config.data.dataset, "size": size_text(series.sizes_found), "how": how}
+def _answers(found: Sequence[Series], all_series: Sequence[Series]) -> list[AnswerView]:
+    grids, few = find_grids(all_series), len(found) <= _MOST_COURSES
+    examples = {result.path for result in _examples(found, all_series)}
+    return [
+        AnswerView.make(series, grids, with_course=few or any(result.path in examples for result in series.results))
+        for series in found
+    ]
 
 
-def _runs(seeds: int) -> str:
-    return "one seed" if seeds == 1 else f"{seeds} seeds"
+def _examples(found: Sequence[Series], all_series: Sequence[Series]) -> list[Result]:
+    """Return a run of each dataset to look at: that of the first answer or, where there is none, another."""
+    examples: dict[tuple[str, str | None], Result] = {}
+    for result in [*(series.results[0] for series in found), *example_runs(all_series)]:
+        if not result.latent_space.empty:
+            examples.setdefault((result.config.data.dataset, result.config.data.source), result)
+    return list(examples.values())
 
 
 def _tables(all_series: Sequence[Series]) -> Iterable[dict[str, object]]:
@@ -102,25 +108,23 @@ def _tables(all_series: Sequence[Series]) -> Iterable[dict[str, object]]:
 def _model(result: Result) -> dict[str, object]:
     config = result.config
     images = [
-        {"image": _uri(file.read_bytes(), f"image/{file.suffix[1:]}"), "caption": caption, "style": "pixels"}
+        {"image": uri(file.read_bytes(), f"image/{file.suffix[1:]}"), "caption": caption}
         for name, caption in _IMAGES.items()
         if (file := result.image(name)) is not None
     ]
-    space = "Posterior means of validation samples, projected on their two leading principal components."
-    images.append({"image": _figure(draw_latent_space(result)), "caption": space, "style": ""})
     size, active = result.answer["latent_dim"], result.last.get("active_units")
     run = f"{config.data.dataset}, {config.kind}, seed {config.training.seed}"
     title = f"The model: {run}, {size} dimensions, {active} active units"
-    return {"title": title, "images": images}
+    return {"title": title, "images": images, "plots": latent_space_charts(result)}
 
 
 def _settings(series: Series) -> dict[str, object]:
     config = series.config
-    rule = "fixed size" if config.rule is None else f"rule {config.rule}"
+    rule = "" if config.rule else "fixed size; "
     if config.compression is not None and not config.compression.stop:
-        rule += ", without stop"
-    title = f"{config.data.dataset}, {rule}, from {config.model.init_dim}, {_runs(len(series.seeds))}"
+        rule += "without stop; "
     commands = "\n".join(result.config.command for result in series.results)
+    title = f"{config.data.dataset}: {rule}{settings_text(series)}"
     return {"title": title, "commands": commands, "settings": list(config.to_json().items())}
 
 
@@ -142,13 +146,3 @@ def _places(result: Result) -> Iterable[str]:
 def _caption(name: str) -> str:
     figure, _, settings = name.partition("-")
     return _CAPTIONS[figure] + (f" ({settings.replace('-', ' ')})" if settings else "")
-
-
-def _figure(figure: Figure) -> str:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=200)
-    return _uri(content.getvalue(), "image/png")
-
-
-def _uri(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

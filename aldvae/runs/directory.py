@@ -18,6 +18,7 @@
 ``latent_space.csv``    posterior means projected to two dimensions, with class and cluster
 ``overview.png``        sizes, metrics and latent neurons over epochs
 ``curve.png``           metrics over sizes, in runs with a curve
+``report.html``         the answer and all its evidence as one page
 ======================  ================================================================================
 """
 

@@ -47,7 +47,8 @@ class EpochTimes:
         if _key(config) not in self._totals:
             return None
         seconds, epochs = self._totals[_key(config)]
-        return (config.training.epochs - epochs_done) * seconds / epochs
+        # The epochs of a curve come after those of the run, which pay for them on average.
+        return max(0, config.training.epochs - epochs_done) * seconds / epochs
 
 
 def _key(config: RunConfig) -> tuple[object, ...]:

@@ -42,7 +42,9 @@ class SweepDisplay(LiveDisplay):
         """Show the epoch; in a log, report all runs from time to time."""
         self._times.add(job.config, event.seconds)
         self._unfinished[event.run] = (job.config, event.epoch)
-        status = f"epoch {event.epoch}/{job.config.training.epochs}, size {event.latent_dim}"
+        epochs = job.config.training.epochs
+        what = f"epoch {event.epoch}/{epochs}," if event.epoch <= epochs else "curve:"
+        status = f"{what} size {event.latent_dim}"
         self._statuses[event.run] = status
         self._bar.update(self._tasks[event.run], completed=event.epoch, status=status)
         self._refresh()

@@ -111,10 +111,7 @@ class Trainer:
 
         It rises linearly from 0 to beta over the first `warmup` of all epochs. Metrics and rules always use beta.
         """
-        training, beta = self.config.training, self.config.model.beta
-        if training.warmup == 0:
-            return beta
-        return beta * min(1.0, (epoch - 1 + progress) / (training.warmup * training.epochs))
+        return self.config.model.beta * self.config.training.warmed_up(epoch - 1 + progress)
 
     def learning_rate(self, epoch: int, progress: float) -> float:  # noqa: ARG002 - a schedule uses them
         """Return the learning rate when the part `progress` (0 to 1) of `epoch` is trained."""

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from aldvae.analysis.course import kl_table
 from aldvae.config.run_config import RunConfig
 from aldvae.metrics.table import METRICS, Metric
 from aldvae.runs.records import Summary
@@ -30,11 +31,11 @@ def draw_overview(path: Path) -> Path:
         raise ConfigError("results_dir", f"{path} holds no finished run; aldvae adaptive makes one")
     if not result.is_complete or result.latent.empty:
         raise ConfigError("results_dir", f"{path} lost metrics.csv or latent.csv; delete it to have the run done again")
-    return write_figure(_draw(result), path / "overview.png")
+    return write_figure(draw_run(result), path / "overview.png")
 
 
-def _draw(result: Result) -> Figure:
-    """Draw sizes, metrics and latent neurons over epochs."""
+def draw_run(result: Result) -> Figure:
+    """Draw sizes, metrics and latent neurons of a finished run over epochs."""
     metrics, stop_epoch, training = result.metrics, result.answer["stop_epoch"], result.config.training
     figure = Figure(figsize=(10, 9), layout="constrained")
     axes = figure.subplots(3, 2)
@@ -75,15 +76,14 @@ def _draw_sizes(axis: Axes, metrics: pd.DataFrame) -> None:
 
 def _draw_neurons(axis: Axes, latent: pd.DataFrame) -> None:
     """Draw the KL divergence of each neuron over epochs; white after its removal."""
-    table = latent.pivot_table(index="neuron", columns="epoch", values="kl")
-    order = table.count(axis=1).sort_values(ascending=False, kind="stable").index
+    table = kl_table(latent)
     first, last = int(table.columns.min()), int(table.columns.max())
     picture = axis.imshow(
-        np.log10(table.loc[order].to_numpy().clip(1e-3)),
+        np.log10(table.to_numpy().clip(1e-3)),
         aspect="auto",
         interpolation="none",
         origin="lower",
-        extent=(first - 0.5, last + 0.5, 0, len(order)),
+        extent=(first - 0.5, last + 0.5, 0, len(table)),
         cmap="viridis",
     )
     axis.set_ylabel("latent neurons, longest kept first")

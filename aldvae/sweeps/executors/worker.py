@@ -37,7 +37,7 @@ class EventCallback(Callback):
     def __init__(self, run: str, send: Send, stopping: Callable[[], bool]) -> None:
         """`run` is the name of the run."""
         self.run, self.send, self.stopping = run, send, stopping
-        self._start = time.monotonic()
+        self._start, self._epochs = time.monotonic(), 0
 
     def on_message(self, text: str, general: bool = False) -> None:
         """Send the message."""
@@ -47,12 +47,19 @@ class EventCallback(Callback):
         """Send a message if the run is resumed, and start the clock of the first epoch."""
         if first_epoch > 1:
             self.on_message(f"resuming at epoch {first_epoch} of {config.training.epochs}")
-        self._start = time.monotonic()
+        self._start, self._epochs = time.monotonic(), config.training.epochs
 
     def on_epoch_end(self, epoch: int, row: Row, step: Step | None) -> None:  # noqa: ARG002
         """Send the epoch; raises `StoppedError` if the run was asked to stop."""
+        self._send_epoch(epoch, int(row["latent_dim"]))
+
+    def on_curve_epoch(self, epoch: int, epochs: int, latent_dim: int) -> None:  # noqa: ARG002
+        """Send the epoch, counted on from those of the run; raises as `on_epoch_end` does."""
+        self._send_epoch(self._epochs + epoch, latent_dim)
+
+    def _send_epoch(self, epoch: int, latent_dim: int) -> None:
         now = time.monotonic()
-        self.send(EpochDone(self.run, epoch, int(row["latent_dim"]), now - self._start))
+        self.send(EpochDone(self.run, epoch, latent_dim, now - self._start))
         self._start = now
         if self.stopping():
             raise StoppedError
