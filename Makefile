@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: env demo reproduce benchmark test test-slow test-all test-integrations lint format tables dist smoke clean
+.PHONY: env demo reproduce benchmark test test-slow test-all test-integrations test-notebooks lint format tables \
+	docs outputs dist smoke clean
 
 env: $(VENV)/.complete
 
@@ -52,12 +53,17 @@ INTEGRATIONS := .venv-integrations
 
 $(INTEGRATIONS)/.complete: pyproject.toml
 	$(PYTHON) -m venv $(INTEGRATIONS)
-	$(INTEGRATIONS)/bin/python -m pip install --quiet --editable '.[lightning,pythae,scvi]' pytest hypothesis
+	$(INTEGRATIONS)/bin/python -m pip install --quiet --editable '.[lightning,pythae,scvi]' pytest hypothesis \
+		nbclient ipykernel
 	touch $@
 
 test-integrations: $(INTEGRATIONS)/.complete
-	$(INTEGRATIONS)/bin/python -W ignore -c 'import lightning, pythae, scvi'  # or their tests would be skipped
+	$(INTEGRATIONS)/bin/python -W ignore -c 'import lightning, pythae, scvi, nbclient'  # or their tests would be skipped
 	OMP_NUM_THREADS=1 $(INTEGRATIONS)/bin/python -m pytest tests/integrations
+
+# The notebooks alone; `make test-integrations` runs them too.
+test-notebooks: $(INTEGRATIONS)/.complete
+	$(INTEGRATIONS)/bin/python -m pytest tests/integrations/test_notebooks.py
 
 lint: env
 	$(BIN)/ruff format --check .
@@ -71,6 +77,23 @@ format: env
 # Update the tables in the pages from the CSV files in results/.
 tables: env
 	$(BIN)/python docs/tables.py --write
+
+# The documentation site, in site/. Neither torch nor aldvae is installed for it: docstrings are read, not imported.
+DOCS := .venv-docs
+
+$(DOCS)/.complete: pyproject.toml
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(DOCS)/bin/python -m pip install --quiet --group docs
+	touch $@
+
+docs: $(DOCS)/.complete
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --quiet --strict
+	$(DOCS)/bin/python docs/site/check.py site
+
+# Update the outputs and pictures in the pages by running their commands; minutes.
+outputs: env
+	$(BIN)/python docs/outputs.py --write
 
 # Source archive and wheel, ready for upload; the wheel is built from the archive.
 dist: env
@@ -99,4 +122,4 @@ smoke: env
 	$(BIN)/aldvae data sheet digits --output-dir runs/smoke
 
 clean:
-	rm -rf $(VENV) $(INTEGRATIONS) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(INTEGRATIONS) $(DOCS) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
