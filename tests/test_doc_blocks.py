@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,13 @@ class LabelledVAE(PlainVAE):
 
     def decode(self, z: Tensor) -> Tensor:
         decoded: Tensor = self.decoder(torch.cat([torch.zeros(len(z), 10), self.norm(z - self.prior_mean)], 1))
-        return decoded + self.rnn(z)[0].mean()
+        decoded += self.rnn(z)[0].mean()
+        return decoded
+
+
+SAMPLES = (
+    torch.randn(96, 4, generator=torch.Generator().manual_seed(0)) @ torch.linspace(-1, 1, 256).reshape(4, 64).cos()
+)
 
 
 def losses(vae: PlainVAE, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,54 +90,76 @@ def losses(vae: PlainVAE, x: Tensor) -> tuple[Tensor, Tensor]:
     return (decoded - x).square().sum(1).mean(), 0.5 * (mu.square() + log_var.exp() - 1 - log_var).mean(0)
 
 
+def train_one_epoch(vae: PlainVAE, optimizer: torch.optim.Optimizer, weight: float = 1.0) -> None:
+    recon, kl = losses(vae, SAMPLES)
+    optimizer.zero_grad()
+    (recon + weight * kl.sum()).backward()
+    optimizer.step()
+
+
+@torch.no_grad()
+def posterior(vae: PlainVAE, x: Tensor) -> tuple[Tensor, Tensor]:
+    return vae.posterior(x)
+
+
+@torch.no_grad()
+def recon_and_kl(vae: PlainVAE) -> tuple[float, Tensor]:
+    recon, kl = losses(vae, SAMPLES)
+    return float(recon), kl
+
+
+def compressor_before(vae: PlainVAE, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return a compressor for a block that uses one made further up the page, and what that block has saved."""
+    compressor = aldvae.Compressor(
+        heads=[vae.mu, vae.log_var],
+        readers=[vae.decoder[0]],
+        optimizer=optimizer,
+        rule=aldvae.ConsolidatingRule(),
+        epochs=20,
+    )
+    saved: dict[str, Any] = {"compressor": compressor, "model": vae, "optimizer": optimizer}
+    return {"compressor": compressor, "state": {name: value.state_dict() for name, value in saved.items()}}
+
+
 def names(block: str, folder: Path) -> dict[str, Any]:
     """Return what a block takes for granted."""
     torch.manual_seed(0)
-    samples = torch.randn(96, 4) @ torch.randn(4, 64)
     vae = LabelledVAE() if "to_moments" in block else PlainVAE()
     optimizer = torch.optim.Adam(vae.parameters(), 1e-3)
-    # A block may train a first time, then use what the page above it made.
-    heads = [] if isinstance(vae, LabelledVAE) else [vae.mu, vae.log_var]
-    readers = [vae.decoder[0]]
-
-    def train_one_epoch(vae: PlainVAE, optimizer: torch.optim.Optimizer, weight: float = 1.0) -> None:
-        recon, kl = losses(vae, samples)
-        optimizer.zero_grad()
-        (recon + weight * kl.sum()).backward()
-        optimizer.step()
-
-    def validate(vae: PlainVAE) -> Any:
-        with torch.no_grad():
-            recon, kl = losses(vae, samples)
-        return (float(recon), kl) if "recon_loss, kl = validate" in block else float(recon)
-
-    mu, log_var = (values.detach() for values in vae.posterior(samples))
-    made: dict[str, Any] = {"compressor": None, "state": None}
-    if "compressor = " not in block and heads:
-        made["compressor"] = aldvae.Compressor(
-            heads=heads, readers=readers, optimizer=optimizer, rule=aldvae.ConsolidatingRule(), epochs=20
-        )
-        made["state"] = {
-            "compressor": made["compressor"].state_dict(),
-            "model": vae.state_dict(),
-            "optimizer": optimizer.state_dict(),
-        }
-    metrics = {"recon_loss": 1.0, "silhouette": 0.1, "fid_recon": 1.0, "fid_gen": 1.0}
-    return made | metrics | {
-        "aldvae": aldvae, "torch": torch, "vae": vae, "optimizer": optimizer, "heads": heads, "readers": readers,
-        "rule": aldvae.PaperRule(), "train_one_epoch": train_one_epoch, "validate": validate, "beta": 1.0, "epochs": 20,
-        "posterior": lambda vae, x: tuple(values.detach() for values in vae.posterior(x)), "validation_samples": samples,
-        "loss": lambda vae, batch: sum(part.sum() for part in losses(vae, batch)), "batch": samples, "mu": mu,
-        "log_var": log_var, "keep": 8, "path": folder / "state.pt",
-    }  # fmt: skip
+    mu, log_var = posterior(vae, SAMPLES)
+    made = {} if "compressor = " in block else compressor_before(vae, optimizer)
+    return made | {
+        "aldvae": aldvae,
+        "torch": torch,
+        "dataclass": dataclass,
+        "vae": vae,
+        "optimizer": optimizer,
+        "heads": [getattr(vae, "mu", None), getattr(vae, "log_var", None)],
+        "readers": [vae.decoder[0]],
+        "rule": aldvae.PaperRule(),
+        "beta": 1.0,
+        "epochs": 20,
+        "keep": 8,
+        "train_one_epoch": train_one_epoch,
+        "posterior": posterior,
+        "validate": recon_and_kl if "recon_loss, kl = validate" in block else lambda vae: recon_and_kl(vae)[0],
+        "loss": lambda vae, batch: sum(part.sum() for part in losses(vae, batch)),
+        "batch": SAMPLES,
+        "validation_samples": SAMPLES,
+        "mu": mu,
+        "log_var": log_var,
+        "path": folder / "state.pt",
+        "recon_loss": 1.0,
+        "silhouette": 0.1,
+        "fid_recon": 1.0,
+        "fid_gen": 1.0,
+    }
 
 
 @pytest.mark.parametrize(("page", "block"), PYTHON, ids=[f"{page}-{i}" for i, (page, _) in enumerate(PYTHON)])
 def test_the_python_in_the_pages_runs(page: str, block: str, tmp_path: Path) -> None:
     """Execute a block; `name=...` in it stands for a value of that name."""
-    given = names(block, tmp_path)
-    given |= {"dataclass": __import__("dataclasses").dataclass}
-    exec(compile(re.sub(r"\b(\w+)=\.\.\.", r"\1=\1", block), page, "exec"), given)
+    exec(compile(re.sub(r"\b(\w+)=\.\.\.", r"\1=\1", block), page, "exec"), names(block, tmp_path))
 
 
 # An indented block after a blank line, outside fenced ones.
@@ -170,12 +199,8 @@ def test_make_has_the_targets_and_plans_that_the_pages_name() -> None:
 def test_pip_installs_extras_that_exist() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     pages = [*PAGES, *(ROOT / "docs" / "notebooks").glob("*.ipynb")]
-    named = {
-        extra
-        for page in pages
-        for text in re.findall(r"aldvae\[([\w,]+)\]", page.read_text())
-        for extra in text.split(",")
-    }
+    lists = [text for page in pages for text in re.findall(r"aldvae\[([\w,]+)\]", page.read_text())]
+    named = {extra for text in lists for extra in text.split(",")}
     assert named
     assert named <= set(extras)
 
@@ -192,7 +217,7 @@ def test_the_plan_in_the_page_can_be_loaded(tmp_path: Path) -> None:
 
 
 # Small settings for each command. An option that is given twice has the later value.
-TINY = "--limit 200 --epochs 10 --hidden-dim 8 --fid-samples 20 --silhouette-samples 20".split()
+TINY = ["--limit", "200", "--epochs", "10", "--hidden-dim", "8", "--fid-samples", "20", "--silhouette-samples", "20"]
 SMALL = {
     "adaptive": TINY,
     "grid": [*TINY, "--dims", "2,4", "--seeds", "0", "--jobs", "1"],
@@ -220,14 +245,14 @@ def small(words: list[str]) -> list[str]:
 
 
 def make_data(folder: Path) -> None:
-    """Make the files that the pages name, with 60 samples each."""
+    """Make the files that the pages name, with 240 samples each."""
     random = np.random.default_rng(0)
-    for number in range(60):
+    for number in range(240):
         path = folder / "photos" / "ab"[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
-    np.savez(folder / "cells.npz", x=random.normal(size=(60, 6)), y=np.arange(60) % 3)
-    rows = "\n".join(",".join(f"{value:.3f}" for value in row) for row in random.normal(size=(60, 6)))
+    np.savez(folder / "cells.npz", x=random.normal(size=(240, 6)), labels=np.arange(240) % 3)
+    rows = "\n".join(",".join(f"{value:.3f}" for value in row) for row in random.normal(size=(240, 6)))
     (folder / "genes.csv").write_text(f"a,b,c,d,e,f\n{rows}\n")
     for name in ("docs", "experiments", "results"):
         (folder / name).symlink_to(ROOT / name)

@@ -32,7 +32,9 @@ def _chapters(command: Any, parent: Any) -> Iterator[str]:
     for panel, parameters in groupby(command.params, key=_panel):
         rows = [row for parameter in parameters if (row := parameter.get_help_record(context)) is not None]
         if rows:
-            yield "\n".join([f"| {panel} | |", "| --- | --- |", *(f"| `{name}` | {_cell(text)} |" for name, text in rows)])
+            yield "\n".join(
+                [f"| {panel} | |", "| --- | --- |", *(f"| `{name}` | {_cell(text)} |" for name, text in rows)]
+            )
             yield ""
     for subcommand in getattr(command, "commands", {}).values():
         yield from _chapters(subcommand, context)
