@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: env demo reproduce benchmark test test-slow test-all test-integrations test-oldest lint format tables dist \
-	test-dist check-tag smoke clean
+.PHONY: env demo reproduce benchmark test test-slow test-all test-integrations test-notebooks test-oldest lint format \
+	tables docs outputs dist test-dist check-tag smoke clean
 
 env: $(VENV)/.complete
 
@@ -58,13 +58,18 @@ INTEGRATIONS := .venv-integrations
 
 $(INTEGRATIONS)/.complete: pyproject.toml
 	$(PYTHON) -m venv $(INTEGRATIONS)
-	$(INTEGRATIONS)/bin/python -m pip install --quiet --editable '.[lightning,pythae,scvi,anndata,datasets]' diffusers pytest hypothesis
+	$(INTEGRATIONS)/bin/python -m pip install --quiet --editable '.[lightning,pythae,scvi,anndata,datasets]' \
+		diffusers pytest hypothesis nbclient ipykernel
 	touch $@
 
 test-integrations: $(INTEGRATIONS)/.complete
 	# Or their tests would be skipped:
-	$(INTEGRATIONS)/bin/python -W ignore -c 'import anndata, datasets, diffusers, lightning, pythae, scvi'
+	$(INTEGRATIONS)/bin/python -W ignore -c 'import anndata, datasets, diffusers, lightning, nbclient, pythae, scvi'
 	OMP_NUM_THREADS=1 $(INTEGRATIONS)/bin/python -m pytest tests/integrations
+
+# The notebooks alone; `make test-integrations` runs them too.
+test-notebooks: $(INTEGRATIONS)/.complete
+	$(INTEGRATIONS)/bin/python -m pytest tests/integrations/test_notebooks.py
 
 # The oldest versions that pyproject.toml allows; Python 3.11, since they have no wheels for newer ones.
 OLDEST := .venv-oldest
@@ -94,6 +99,23 @@ format: env
 # Update the tables in the pages from the CSV files in results/.
 tables: env
 	$(BIN)/python docs/tables.py --write
+
+# The documentation site, in site/. Neither torch nor aldvae is installed for it: docstrings are read, not imported.
+DOCS := .venv-docs
+
+$(DOCS)/.complete: pyproject.toml
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(DOCS)/bin/python -m pip install --quiet --group docs
+	touch $@
+
+docs: $(DOCS)/.complete
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --quiet --strict
+	$(DOCS)/bin/python docs/site/check.py site
+
+# Update the outputs and pictures in the pages by running their commands; minutes.
+outputs: env
+	$(BIN)/python docs/outputs.py --write
 
 # Source archive and wheel, ready for upload; the wheel is built from the archive.
 BUILD := .venv-build
@@ -150,4 +172,5 @@ smoke: env
 	$(BIN)/aldvae data sheet digits --output-dir runs/smoke
 
 clean:
-	rm -rf $(VENV) $(INTEGRATIONS) $(OLDEST) $(BUILD) $(DIST) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(INTEGRATIONS) $(OLDEST) $(BUILD) $(DIST) $(DOCS) build dist site *.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis

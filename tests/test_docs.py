@@ -56,7 +56,8 @@ def test_the_robust_rules_example_runs() -> None:
     assert 4 < namespace["compressor"].latent_dim < 32
 
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md", "results/README.md")
+PAGES = [*(ROOT / name for name in NAMES), *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = sorted({line for page in PAGES for line in re.findall(r"^ {4}aldvae (.*)$", page.read_text(), re.MULTILINE)})
 
 
@@ -73,7 +74,7 @@ def test_the_commands_in_the_pages_are_valid(line: str) -> None:
     command.make_context("aldvae", words)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_within_the_project_have_a_target(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
         name, _, anchor = target.partition("#")
