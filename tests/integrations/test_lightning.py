@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,7 +54,7 @@ def same_weights(one: nn.Module, other: nn.Module) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-def plain_loop(epochs: int = EPOCHS) -> tuple[LitVAE, aldvae.Compressor, list[int]]:
+def plain_loop(*, watched: bool, epochs: int = EPOCHS) -> tuple[LitVAE, aldvae.Compressor, list[int]]:
     """Train as `fit` does, without Lightning; return the model, the compressor and the size after each epoch."""
     torch.manual_seed(0)
     vae, (train, validation) = LitVAE(), loaders()
@@ -73,10 +74,17 @@ def plain_loop(epochs: int = EPOCHS) -> tuple[LitVAE, aldvae.Compressor, list[in
             optimizer.zero_grad()
             (recon + weight * kl).backward()
             optimizer.step()
-        with torch.no_grad():
-            hidden = [(vae.losses(x), vae.encoder(x))[1] for x in validation]  # draws the noise that validation draws
-            mu, log_var = (torch.cat([head(h) for h in hidden]) for head in (vae.fc_mu, vae.fc_var))
-        sizes.append(compressor.step(mu=mu, log_var=log_var, beta=weight).latent_dim)
+        posterior: dict[str, Any] = {}
+        with torch.no_grad(), compressor.watch() if watched else nullcontext():
+            images = list(validation)  # A loader draws a random number each time it is passed through.
+            for x in images:  # draws the noise that validation draws
+                vae.losses(x)
+        if not watched:
+            hidden = [vae.encoder(x) for x in images]
+            posterior["mu"], posterior["log_var"] = (
+                torch.cat([head(h) for h in hidden]) for head in (vae.fc_mu, vae.fc_var)
+            )
+        sizes.append(compressor.step(**posterior, beta=weight).latent_dim)
     return vae, compressor, sizes
 
 
@@ -87,9 +95,10 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[LitVAE, Any]:
     return fit(tmp_path_factory.mktemp("fitted"), callback), callback
 
 
-def test_a_seed_gives_the_same_decisions_in_a_plain_loop(fitted: tuple[LitVAE, Any]) -> None:
+@pytest.mark.parametrize("watched", [False, True], ids=["given mu and log_var", "watched"])
+def test_a_seed_gives_the_same_decisions_in_a_plain_loop(fitted: tuple[LitVAE, Any], watched: bool) -> None:
     vae, callback = fitted
-    plain, compressor, sizes = plain_loop()
+    plain, compressor, sizes = plain_loop(watched=watched)
     assert len(set(sizes)) > 1
     assert sizes[-1] == callback.latent_dim < 16
     assert state_of(callback) == flat(compressor.state_dict())
