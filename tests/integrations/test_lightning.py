@@ -76,10 +76,11 @@ def plain_loop(*, watched: bool, epochs: int = EPOCHS) -> tuple[LitVAE, aldvae.C
             optimizer.step()
         posterior: dict[str, Any] = {}
         with torch.no_grad(), compressor.watch() if watched else nullcontext():
-            for x in validation:  # draws the noise that validation draws
+            images = list(validation)  # A loader draws a random number each time it is passed through.
+            for x in images:  # draws the noise that validation draws
                 vae.losses(x)
         if not watched:
-            hidden = [vae.encoder(x) for x in validation]
+            hidden = [vae.encoder(x) for x in images]
             posterior["mu"], posterior["log_var"] = (
                 torch.cat([head(h) for h in hidden]) for head in (vae.fc_mu, vae.fc_var)
             )
