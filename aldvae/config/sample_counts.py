@@ -33,10 +33,7 @@ def settings_from_count(n_samples: int, n_classes: int, settings: Mapping[str, V
     validation = validation if 0 < validation < 1 else held_out_fraction(n_samples)
     held_out = max(2, round(n_samples * validation))
     metric_samples = min(_METRIC_SAMPLES, held_out)
-    clusters = settings.get("clusters") or (n_classes if 2 <= n_classes < metric_samples else None)
-    if clusters is not None and int(clusters) >= metric_samples and "silhouette_samples" not in settings:
-        problem = f"{clusters} is too many for the {metric_samples} samples behind the Silhouette score"
-        raise ConfigError("clusters", f"{problem}; use {metric_samples - 1} or fewer")
+    clusters = _clusters(n_classes, metric_samples, settings)
     counts: dict[str, Value] = {
         "validation": validation,
         "clusters": clusters,
@@ -48,6 +45,16 @@ def settings_from_count(n_samples: int, n_classes: int, settings: Mapping[str, V
     if clusters is not None:
         counts["silhouette_samples"] = metric_samples
     return counts
+
+
+def _clusters(n_classes: int, metric_samples: int, settings: Mapping[str, Value]) -> Value:
+    clusters = settings.get("clusters")
+    if clusters is None:
+        return n_classes if 2 <= n_classes < metric_samples else None
+    if int(clusters) >= metric_samples and "silhouette_samples" not in settings:
+        problem = f"{clusters} is too many for the {metric_samples} samples behind the Silhouette score"
+        raise ConfigError("clusters", f"{problem}; use {metric_samples - 1} or fewer")
+    return clusters
 
 
 def _too_few(n_samples: int) -> str:
