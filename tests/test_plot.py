@@ -313,9 +313,13 @@ def page(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_report_is_self_contained_and_contains_the_size_found(page: Path, results: Path) -> None:
     text = page.read_text()
-    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", text)
+    # References within the page are those of its figures.
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#f\d+-)""", text)
     assert "9.0±0.0" in text
-    assert text.count("data:image/png") >= 3 + 4
+    # The images of the model, and beside the charts of the answers the paper's three figures and that of variants.
+    assert text.count("data:image/png") >= 3
+    assert text.count('<svg fill="currentColor"') == 4
+    assert text.count('<figure class="chart">') >= 4
     for series in group_by_seed(read_results(results))[0]:
         assert series.config.command.split(" --limit")[0] in text
     assert str(results) not in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from aldvae.config.execution import Execution
 from aldvae.config.options import Value
 from aldvae.config.presets import RECOMMENDED
 from aldvae.config.resolve import Overrides, own_data, resolve
+from aldvae.config.run_config import RunConfig
 from aldvae.models.serialization import load
 from aldvae.reporting.answer_view import answer_fragment
 from aldvae.reporting.evidence import REPORT, write_evidence
@@ -137,12 +138,13 @@ def find_size(
         dataset = _dataset(data, labels, directory)
         execution = Execution(own_data=own_data(dataset), results_dir=directory, device=device)
         config = resolve("adaptive", dataset, Overrides(settings, RECOMMENDED), execution)
-        if progress:
-            with Display() as display:
-                path = run(config, execution, display).path
-        else:
-            path = run(config, execution).path
-        write_evidence(path)
+        return _execute(config, execution, progress)
+
+
+def _execute(config: RunConfig, execution: Execution, progress: bool) -> FoundSize:
+    with Display() if progress else nullcontext() as display:
+        path = run(config, execution, display).path
+    write_evidence(path)
     result = read_result(path)
     if result is None or result.summary is None:
         raise AldvaeError(f"{path} cannot be read; delete it and run again")

@@ -15,6 +15,12 @@ from aldvae.reporting.figures.paper import size_text
 from aldvae.reporting.run_charts import course_charts, curve_charts
 from aldvae.runs.results import Result
 
+# Of the user's own data, these settings come from the data, unless the user sets them.
+_FROM_DATA = (
+    *("source", "validation", "clusters", "network", "hidden_dim", "likelihood", "scale", "standardise", "warmup"),
+    *("epochs", "batch_size", "fid_features", "fid_samples", "silhouette_samples"),
+)
+
 
 def environment() -> Environment:
     """Return the templates."""
@@ -62,7 +68,8 @@ class AnswerView:
 def settings_text(series: Series) -> str:
     """Return rule, start, number of seeds and all unusual settings of a series."""
     seeds = "one seed" if len(series.seeds) == 1 else f"{len(series.seeds)} seeds"
-    parts = [f"rule {series.config.rule}, from {series.config.model.init_dim}, {seeds}", describe(series.config)]
+    unusual = describe(series.config, _FROM_DATA) if series.config.data.source else describe(series.config)
+    parts = [f"rule {series.config.rule}, from {series.config.model.init_dim}, {seeds}", unusual]
     return "; ".join(part for part in parts if part)
 
 

@@ -103,7 +103,8 @@ class Chart(Plot):
         if self.picture_range is not None:
             return self.picture_range[2:]
         points = [(x, y) for line in self.lines if not line.hidden for x, y in zip(line.x, line.y, strict=True)]
-        low, high = _widened(y for x, y in points if x >= min(self.settled, self.x_range[1]))
+        settled = min(self.settled, max(x for x, _ in points))
+        low, high = _widened(y for x, y in points if x >= settled)
         margin = 0.04 * (high - low)
         return (0.0 if self.from_zero else low - margin, high + margin)
 

@@ -74,9 +74,14 @@ def _title(metric: Metric, features: str) -> str:
 
 
 def course_charts(series: Series) -> list[Chart]:
-    """Return the charts of size, loss and KL divergences over epochs; in shade the warm-up of their weight."""
+    """Return the charts of size, loss and KL divergences over epochs; in shade the warm-up of their weight.
+
+    A chart without values is left out.
+    """
     charts = [_size_chart(series.results), _loss_chart(series.results)]
-    return charts if series.results[0].latent.empty else [*charts, _kl_chart(series.results[0])]
+    if not series.results[0].latent.empty:
+        charts.append(_kl_chart(series.results[0]))
+    return [chart for chart in charts if any(not line.hidden or chart.picture for line in chart.lines)]
 
 
 def _size_chart(results: Sequence[Result]) -> Chart:
@@ -171,7 +176,8 @@ def _over_epochs(title: str, lines: Sequence[Line], result: Result) -> Chart:
 def _line(
     label: str, values: Values, colour: str = "c0", *, seed: str = "", steps: bool = False, dots: bool = False
 ) -> Line:
-    x, y = [float(x) for x in values.index], [float(y) for y in values]
+    known = values.dropna()
+    x, y = [float(x) for x in known.index], [float(y) for y in known]
     return Line(label=label + seed, group=label, x=x, y=y, colour=colour, steps=steps, dots=dots)
 
 
@@ -181,7 +187,7 @@ def _dots(label: str, values: Values, colour: str, seed: str = "") -> Line:
 
 def _thinned(values: Values) -> Values:
     """Return at most about `_MOST_EPOCHS` of the values, evenly, the last among them."""
-    every = -(-len(values) // _MOST_EPOCHS)
+    every = max(1, -(-len(values) // _MOST_EPOCHS))
     return values.iloc[::-1].iloc[::every].iloc[::-1]
 
 
