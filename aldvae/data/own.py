@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
+from aldvae.data import large, mapped
 from aldvae.data.cache import cached, files_key
+from aldvae.data.checks import check_array, check_finite, check_range, damage_reported, to_samples
 from aldvae.data.dataset import Samples
+from aldvae.data.decode import ImageError, read_image
 from aldvae.data.image_files import read_images
 from aldvae.utils.errors import ConfigError
 
@@ -22,6 +26,7 @@ def load(path: Path, resize: int | None, cache_dir: Path) -> Samples:
     A folder holds images, either directly or in one folder per class. An ``.npz`` holds ``x`` and optionally integer
     ``labels``, an ``.npy`` only ``x``; a ``.csv`` or ``.parquet`` holds one vector per row. ``x`` is N x D (vectors),
     N x H x W (gray), N x H x W x C (colour) or N x T x H x W x C (video). `resize` is for folders; see `read_images`.
+    A large ``.npy`` and the decoded images of a large folder stay in their files.
     Raises `ConfigError` naming the file and its problem.
     """
     try:
@@ -39,7 +44,12 @@ def _read(path: Path, resize: int | None, cache_dir: Path) -> Samples:
         return _folder(path, resize, cache_dir)
     if resize is not None:
         raise ConfigError("resize", f"has no effect with the file {path}, only with a folder of images; remove it")
-    readers = {".npz": _arrays, ".npy": _arrays, ".csv": _table, ".parquet": _table}
+    readers: dict[str, Callable[[Path], Samples]] = {
+        ".npz": _arrays,
+        ".npy": partial(_array, cache_dir),
+        ".csv": _table,
+        ".parquet": _table,
+    }
     if path.suffix not in readers:
         raise ConfigError("dataset", f"{path} is neither a folder of images nor one of {', '.join(readers)}")
     return readers[path.suffix](path)
@@ -60,23 +70,32 @@ def _folder(root: Path, resize: int | None, cache_dir: Path) -> Samples:
     if not files:
         raise ConfigError("dataset", f"{root} holds no images; name another folder")
     classes = tuple(folder.name for folder in folders)
+    if len(files) >= large.MANY_FILES or _decoded_bytes(files[0], resize) * len(files) >= mapped.MAPPED_BYTES:
+        return large.load_folder(root, files, labels, classes, resize, cache_dir)
     key = f"own-{files_key(root, files, resize)}"
     return cached(cache_dir, key, lambda: read_images(files, "dataset", labels, classes, resize))
 
 
-def _arrays(path: Path) -> Samples:
+def _decoded_bytes(path: Path, resize: int | None) -> int:
+    """Return the bytes of an image as RGB pixels; 0 if it cannot be read."""
     try:
-        # We open the file because numpy, if it opens a damaged one, does not close it.
-        with path.open("rb") as file:
-            stored = np.load(file, allow_pickle=False)
-            arrays = {"x": stored} if isinstance(stored, np.ndarray) else dict(stored)
-    except PermissionError:
-        raise
-    # numpy and zipfile raise many kinds of exception, depending on where a file is damaged.
-    except Exception as error:
-        raise ConfigError(
-            "dataset", f"{path} is damaged or holds Python objects, which are never loaded; write it again"
-        ) from error
+        width, height = read_image(path, resize).size
+    except ImageError:
+        return 0
+    return 3 * width * height
+
+
+def _array(cache_dir: Path, path: Path) -> Samples:
+    if path.stat().st_size < mapped.MAPPED_BYTES:
+        return _arrays(path)
+    return large.open_array(path, cache_dir)
+
+
+def _arrays(path: Path) -> Samples:
+    # We open the file because numpy, if it opens a damaged one, does not close it.
+    with damage_reported(path), path.open("rb") as file:
+        stored = np.load(file, allow_pickle=False)
+        arrays = {"x": stored} if isinstance(stored, np.ndarray) else dict(stored)
     if "x" not in arrays:
         raise ConfigError(
             "dataset", f"{path} has no array x (it holds: {', '.join(arrays) or 'none'}); save the samples as x"
@@ -85,40 +104,11 @@ def _arrays(path: Path) -> Samples:
 
 
 def _samples(path: Path, x: np.ndarray) -> Samples:
-    if not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
-        raise ConfigError("dataset", f"{path}: x holds {x.dtype}, not real numbers; convert it")
-    if not 2 <= x.ndim <= 5 or 0 in x.shape:
-        shapes = "N x D, N x H x W, N x H x W x C or N x T x H x W x C"
-        raise ConfigError("dataset", f"{path}: x is {' x '.join(map(str, x.shape))}; reshape it to {shapes}")
-    if not np.isfinite(x).all():
-        sample = int(np.argwhere(~np.isfinite(x))[0][0])
-        raise ConfigError(
-            "dataset", f"{path}: x holds NaN or infinite values, first in sample {sample} (from 0); remove them"
-        )
-    if x.ndim == 2:
-        # Full precision until they are standardised; float32 would lose digits of large values.
-        return Samples(torch.from_numpy(x.astype(np.float64)))
-    return Samples(torch.from_numpy(_channels_first(_pixels(path, x))))
-
-
-def _pixels(path: Path, x: np.ndarray) -> np.ndarray:
-    """Return images or video as uint8 in 0..255 or float32 in [0, 1]; other ranges are ambiguous and refused."""
-    if x.dtype == bool:
-        return x.astype(np.uint8) * 255
-    integer = np.issubdtype(x.dtype, np.integer)
-    low, high = float(x.min()), float(x.max())
-    if integer and high == 1:
-        problem = "x holds whole numbers up to 1, which is black in 0..255; save it as bool or as floats in [0, 1]"
-        raise ConfigError("dataset", f"{path}: {problem}")
-    if low < 0 or high > (255 if integer else 1):
-        allowed = "whole numbers in 0..255" if integer else "numbers in [0, 1]"
-        raise ConfigError("dataset", f"{path}: images of {x.dtype} must hold {allowed}, not {low!r} to {high!r}")
-    return x.astype(np.uint8 if integer else np.float32)
-
-
-def _channels_first(x: np.ndarray) -> np.ndarray:
-    x = x[..., None] if x.ndim == 3 else x
-    return np.ascontiguousarray(np.moveaxis(x, -1, 1))
+    check_array(path, x)
+    check_finite(path, x)
+    if x.ndim > 2:
+        check_range(path, x.dtype, float(x.min()), float(x.max()))
+    return Samples(torch.from_numpy(to_samples(x)))
 
 
 def _with_labels(path: Path, samples: Samples, labels: np.ndarray | None) -> Samples:
