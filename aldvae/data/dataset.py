@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -15,6 +16,27 @@ from aldvae.utils.errors import ConfigError
 
 # Subset and split do not depend on the seed of a run: all runs train and are evaluated on the same samples.
 _ORDER_SEED = 0
+_CPU = torch.device("cpu")
+
+
+class Rows(Protocol):
+    """The samples that training and metrics read: a tensor (N, *shape), or what reads them from a file."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where rows that are read lie."""
+
+    def __len__(self) -> int:
+        """The number of rows, N."""
+
+    def __getitem__(self, index: slice | Tensor, /) -> Tensor:
+        """Return the rows at `index`."""
+
+    def index_select(self, dim: int, index: Tensor, /) -> Tensor:
+        """Return the rows at the positions `index`; `dim` is 0."""
+
+    def split(self, size: int, /) -> Iterable[Tensor]:
+        """Return all rows in order, `size` at a time."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +89,12 @@ class Samples:
 
         It is that of about a thousand samples, evenly spread. It is 0 for images that are all black or all white.
         """
-        values = to_float(self.x[:: max(1, len(self) // 1000)]).double()
-        largest = float(values.mean() * (1 - values.mean()))
-        return float(values.var(correction=0)) / largest if largest > 0 else 0.0
+        rows, chosen = self.on(_CPU), torch.arange(0, len(self), max(1, len(self) // 1000))
+        mean, variance = _moments_of_values(rows.index_select(0, part) for part in chosen.split(100))
+        largest = float(mean * (1 - mean))
+        return max(0.0, float(variance)) / largest if largest > 0 else 0.0
 
-    def take(self, positions: Tensor | np.ndarray) -> Samples:
+    def take(self, positions: Tensor | np.ndarray) -> Self:
         """Return the samples at `positions`, in that order."""
         index = torch.as_tensor(positions)
         return replace(self, x=self.x[index], labels=None if self.labels is None else self.labels[index])
@@ -80,7 +103,7 @@ class Samples:
     def _copies(self) -> dict[torch.device, Tensor]:
         return {}
 
-    def on(self, device: torch.device) -> Tensor:
+    def on(self, device: torch.device) -> Rows:
         """Return `x` on `device`. The copy is made once and shared by all runs on these samples."""
         if device not in self._copies:
             self._copies[device] = self.x.to(device)
@@ -89,11 +112,25 @@ class Samples:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of samples and labels; it does not depend on where they were read from."""
-        digest = hashlib.sha256(str((tuple(self.x.shape), self.x.dtype)).encode())
+        digest = hashlib.sha256(first_bytes(tuple(self.x.shape), self.x.dtype))
         for tensor in (self.x, self.labels):
             if tensor is not None:
                 digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]
+
+    def moments(self) -> Standardisation:
+        """Return mean and standard deviation of each column of vectors, float64 (D,)."""
+        values = self.x.double()
+        return Standardisation(values.mean(0), values.std(0))
+
+    def standardised(self, by: Standardisation) -> Self:
+        """Return vectors standardised by these moments, as float32."""
+        return replace(self, x=((self.x - by.mean) / by.scale).float())
+
+
+def first_bytes(shape: tuple[int, ...], dtype: torch.dtype) -> bytes:
+    """Return what a fingerprint hashes before the values of a tensor of this shape and type."""
+    return str((shape, dtype)).encode()
 
 
 def to_float(x: Tensor) -> Tensor:
@@ -128,13 +165,7 @@ class Dataset:
     @cached_property
     def pixel_statistics(self) -> Standardisation:
         """Mean and standard deviation, each (), of all values of the training images or video, in [0, 1]."""
-        total, squares = torch.zeros(2, dtype=torch.float64)
-        # In parts: float64 takes eight times the memory of uint8.
-        for part in self.train.x.split(100):
-            values = to_float(part).double()
-            total, squares = total + values.sum(), squares + values.square().sum()
-        mean = total / self.train.x.numel()
-        variance = squares / self.train.x.numel() - mean.square()
+        mean, variance = _moments_of_values(self.train.on(_CPU).split(100))
         # The scale of images that are all of one gray is 0, except for rounding errors.
         return Standardisation(mean.float(), variance.clamp(min=1e-12).sqrt().float())
 
@@ -143,6 +174,18 @@ class Dataset:
         """A hash of the training and validation samples and their labels."""
         fingerprints = self.train.fingerprint + self.validation.fingerprint
         return hashlib.sha256(fingerprints.encode()).hexdigest()[:16]
+
+
+def _moments_of_values(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return mean and variance, float64 (), of all values of images or video, in [0, 1]."""
+    n_values, (total, squares) = 0, torch.zeros(2, dtype=torch.float64)
+    # In parts: float64 takes eight times the memory of uint8.
+    for part in parts:
+        values = to_float(part).double()
+        total, squares = total + values.sum(), squares + values.square().sum()
+        n_values += part.numel()
+    mean = total / n_values
+    return mean, squares / n_values - mean.square()
 
 
 def split(name: str, samples: Samples, validation: float, limit: int | None) -> Dataset:
@@ -164,16 +207,15 @@ def split(name: str, samples: Samples, validation: float, limit: int | None) -> 
 
 
 def _standardise(dataset: Dataset) -> Dataset:
-    mean, scale = dataset.train.x.double().mean(0), dataset.train.x.double().std(0)
+    mean, scale = dataset.train.moments()
     if not bool(scale.isfinite().all() and mean.isfinite().all()):
         raise ConfigError("dataset", f"{dataset.name} holds numbers too large to standardise; scale them down")
     # Rounding errors make the scale of a constant column tiny rather than zero.
     constant = (scale <= 1e-12 * mean.abs().clamp(min=1e-300)).nonzero().flatten()
     if len(constant):
         raise ConfigError("dataset", f"{dataset.name}: {_constant_columns(constant.tolist())}")
-    train, validation = (
-        replace(samples, x=((samples.x - mean) / scale).float()) for samples in (dataset.train, dataset.validation)
-    )
+    moments = Standardisation(mean, scale)
+    train, validation = (samples.standardised(moments) for samples in (dataset.train, dataset.validation))
     return Dataset(dataset.name, train, validation, Standardisation(mean.float(), scale.float()))
 
 

@@ -28,8 +28,12 @@ _GRIDS = {".png": 4, ".gif": 5}
 
 
 def layout(samples: Samples) -> np.ndarray:
-    """Return samples in the layout of the user's data: N x D, N x H x W, N x H x W x C or N x T x H x W x C."""
-    x = samples.x if samples.is_vectors else samples.x.movedim(1, -1)
+    """Return samples in the layout of the user's data: N x D, N x H x W, N x H x W x C or N x T x H x W x C.
+
+    All of them are read into memory.
+    """
+    stored = samples.on(torch.device("cpu"))[:]
+    x = stored if samples.is_vectors else stored.movedim(1, -1)
     gray = not samples.is_vectors and not samples.is_video and x.shape[-1] == 1
     return (x[..., 0] if gray else x).numpy()
 

@@ -10,7 +10,8 @@ import pandas as pd
 
 from aldvae.data.arrays import array_samples, with_labels
 from aldvae.data.dataset import Samples
-from aldvae.data.image_files import ImageBytes, read_images
+from aldvae.data.decode import ImageBytes, ImageFile
+from aldvae.data.image_files import read_images
 from aldvae.data.tables import LABELS, frame_samples
 from aldvae.utils.errors import ConfigError
 
@@ -85,7 +86,7 @@ def _images(path: Path, dataset: Dataset, column: str, resize: int | None) -> Sa
     return read_images(files, "dataset", resize=resize)
 
 
-def _image_file(name: str, cell: dict[str, bytes | str | None] | None) -> Path | ImageBytes:
+def _image_file(name: str, cell: dict[str, bytes | str | None] | None) -> ImageFile:
     content, stored_at = (cell or {}).get("bytes"), (cell or {}).get("path")
     if isinstance(content, bytes) or not stored_at:
         return ImageBytes(name, content if isinstance(content, bytes) else b"")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from sklearn.neighbors import NearestNeighbors
 
 from aldvae.data.dataset import Samples, to_float
@@ -21,7 +22,7 @@ def estimate_dimension(samples: Samples) -> float:
     """Return `two_nn` of the first samples, at most 2,000 and 50 million values of them; they must be shuffled."""
     n_samples = min(_MAX_SAMPLES, max(3, _MAX_VALUES // math.prod(samples.shape)))
     with limit_new_threadpools():
-        return two_nn(to_float(samples.x[:n_samples]).flatten(1).numpy())
+        return two_nn(to_float(samples.on(torch.device("cpu"))[:n_samples]).flatten(1).numpy())
 
 
 def two_nn(x: np.ndarray) -> float:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from aldvae.data import hugging_face
+from aldvae.data import hugging_face, large, mapped
 from aldvae.data.arrays import read_arrays
 from aldvae.data.cache import cached, files_key
 from aldvae.data.dataset import Samples
+from aldvae.data.decode import ImageError, read_image
 from aldvae.data.h5ad import read_h5ad
 from aldvae.data.image_files import read_images
 from aldvae.data.tables import read_table
@@ -30,7 +31,9 @@ def load(path: Path, resize: int | None, cache_dir: Path) -> Samples:
     A folder holds images, either directly or in one folder per class, or a dataset that Hugging Face's library saved.
     An ``.npz`` holds ``x`` and optionally integer ``labels``, an ``.npy`` only ``x``, with the shapes of
     `arrays.array_samples`. A ``.csv``, ``.parquet`` or ``.h5ad`` holds one vector per row. `resize` is for images; see
-    `read_images`. Raises `ConfigError` naming the file and its problem.
+    `read_images`. A large ``.npy`` and the decoded images of a large folder stay in their files.
+
+    Raises `ConfigError` naming the file and its problem.
     """
     try:
         return _read(path, resize, cache_dir)
@@ -49,11 +52,14 @@ def _read(path: Path, resize: int | None, cache_dir: Path) -> Samples:
         return _folder(path, resize, cache_dir)
     if resize is not None:
         raise ConfigError("resize", f"has no effect with the file {path}, only with a folder of images; remove it")
-    if path.suffix.lower() not in _READERS:
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
         raise ConfigError(
             "dataset", f"{path} is neither a folder of images nor one of {', '.join(_READERS)}; convert it"
         )
-    return _READERS[path.suffix.lower()](path)
+    if suffix == ".npy" and path.stat().st_size >= mapped.MAPPED_BYTES:
+        return large.open_array(path, cache_dir)
+    return _READERS[suffix](path)
 
 
 def list_images(root: Path) -> tuple[list[Path], list[int] | None, tuple[str, ...]]:
@@ -79,5 +85,16 @@ def list_images(root: Path) -> tuple[list[Path], list[int] | None, tuple[str, ..
 
 def _folder(root: Path, resize: int | None, cache_dir: Path) -> Samples:
     files, labels, classes = list_images(root)
+    if len(files) >= large.MANY_FILES or _decoded_bytes(files[0], resize) * len(files) >= mapped.MAPPED_BYTES:
+        return large.load_folder(root, files, labels, classes, resize, cache_dir)
     key = f"own-{files_key(root, files, resize)}"
     return cached(cache_dir, key, lambda: read_images(files, "dataset", labels, classes, resize))
+
+
+def _decoded_bytes(path: Path, resize: int | None) -> int:
+    """Return the bytes of an image as RGB pixels; 0 if it cannot be read."""
+    try:
+        width, height = read_image(path, resize).size
+    except ImageError:
+        return 0
+    return 3 * width * height

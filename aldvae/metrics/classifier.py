@@ -92,11 +92,12 @@ def _train(network: Classifier, data: Dataset) -> float:
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=_STEPS)
     random = generator(_SEED, "classifier order")
+    x, labels = data.train.on(torch.device("cpu")), data.train.labels
+    assert labels is not None
     for _ in range(_STEPS):
-        batch = data.train.take(torch.randint(len(data.train), (_BATCH_SIZE,), generator=random))
-        assert batch.labels is not None
+        batch = torch.randint(len(x), (_BATCH_SIZE,), generator=random)
         optimizer.zero_grad()
-        F.cross_entropy(network.classify(_images(batch.x)), batch.labels).backward()
+        F.cross_entropy(network.classify(_images(x[batch])), labels[batch]).backward()
         optimizer.step()
         schedule.step()
     return _accuracy(network, data.validation)
@@ -106,7 +107,9 @@ def _train(network: Classifier, data: Dataset) -> float:
 def _accuracy(network: Classifier, samples: Samples) -> float:
     network.eval()
     assert samples.labels is not None
-    predictions = torch.cat([network.classify(_images(x)).argmax(1) for x in samples.x.split(960)])
+    predictions = torch.cat(
+        [network.classify(_images(x)).argmax(1) for x in samples.on(torch.device("cpu")).split(960)]
+    )
     return float((predictions == samples.labels).double().mean())
 
 

@@ -78,7 +78,8 @@ class Evaluator:
         self.config, self.features, self.device = config, features, device
         self.samples = validation.on(device)
         self.labels = None if validation.labels is None else validation.labels.numpy()
-        self._chunk = max(1, min(_MAX_CHUNK_SAMPLES, _MAX_CHUNK_VALUES // math.prod(validation.shape)))
+        self._n_values = math.prod(validation.shape)
+        self._chunk = max(1, min(_MAX_CHUNK_SAMPLES, _MAX_CHUNK_VALUES // self._n_values))
         self.reference = None if features is None else self._reference(validation, features, cache_dir)
 
     def _reference(self, validation: Samples, features: Features, cache_dir: Path) -> Statistics:
@@ -127,7 +128,7 @@ class Evaluator:
         reconstructions = torch.cat(reconstructed)[: self.config.metrics.fid_samples]
         recon_loss = to_float64(loss).mean()
         if isinstance(model.likelihood, OptimalGaussian):
-            recon_loss = model.likelihood.refit(recon_loss, self.samples[0].numel())
+            recon_loss = model.likelihood.refit(recon_loss, self._n_values)
         return ValidationOutput(float(recon_loss), to_float64(kl).mean(0), mu, log_var, z, reconstructions)
 
     def _clustering(self, output: ValidationOutput, epoch: int) -> dict[str, float]:

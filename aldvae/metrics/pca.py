@@ -47,7 +47,7 @@ def fit_pca(data: Dataset) -> tuple[Projection, str]:
     """
     from sklearn.decomposition import PCA
 
-    samples = to_float(select_frames(data.train.x[:_MAX_SAMPLES])).flatten(1).numpy()
+    samples = to_float(select_frames(data.train.on(torch.device("cpu"))[:_MAX_SAMPLES])).flatten(1).numpy()
     with cpu_settings(1):
         pca = PCA(min(DIMENSIONS, *samples.shape), random_state=0).fit(samples)
     projection = Projection(*(torch.from_numpy(a.astype(np.float32)) for a in (pca.mean_, pca.components_)))

@@ -35,7 +35,7 @@ def artifact_files(model: VAE, config: RunConfig, validation: Samples) -> dict[s
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    x = to_float(validation.x[:_POINTS].to(device))
+    x = to_float(validation.on(device)[:_POINTS])
     mu, log_var = _encode(model, x)
     files = {"latent_space.csv": _latent_space(mu.cpu().numpy(), config, validation.labels)}
     if not validation.is_vectors:

@@ -13,6 +13,7 @@ from aldvae.config.rules import arguments_as_options
 from aldvae.config.run_config import RunConfig
 from aldvae.config.sections import CompressionConfig
 from aldvae.data.dataset import Dataset, to_float
+from aldvae.data.mapped import batches
 from aldvae.metrics.evaluation import Evaluation
 from aldvae.models.build import build_vae
 from aldvae.models.likelihood import OptimalGaussian
@@ -129,12 +130,12 @@ class Trainer:
         self.model.train()
         random = generator(self.config.training.seed, f"{self.phase}noise", epoch, self.device)
         total = torch.zeros((), device=self.device)
-        batches = self.order(epoch).to(self.device).split(self.config.training.batch_size)
-        for step, index in enumerate(batches):
-            weight = self.kl_weight(epoch, step / len(batches))
-            self._set_learning_rate(self.learning_rate(epoch, step / len(batches)))
-            loss = self._step(to_float(self.samples.index_select(0, index)), random, weight)
-            total += loss * len(index)
+        order = self.order(epoch).to(self.device).split(self.config.training.batch_size)
+        for step, batch in enumerate(batches(self.samples, order)):
+            weight = self.kl_weight(epoch, step / len(order))
+            self._set_learning_rate(self.learning_rate(epoch, step / len(order)))
+            loss = self._step(to_float(batch), random, weight)
+            total += loss * len(batch)
         return float(total) / len(self.samples)
 
     def _step(self, x: Tensor, random: torch.Generator, kl_weight: float) -> Tensor:
