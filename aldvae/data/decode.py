@@ -23,8 +23,6 @@ from aldvae.utils.threads import usable_cores
 GRAY = ("1", "L", "LA")
 # Files that a worker decodes at once; after a kill, at most so many for each core are decoded again.
 CHUNK_FILES = 512
-
-
 # Less work than this, in seconds, is done before other processes have started.
 POOL_SECONDS = 10.0
 
