@@ -19,10 +19,11 @@ from torch import Tensor
 
 from aldvae.config.execution import Execution
 from aldvae.data import decode, large, mapped, own
-from aldvae.data.dataset import Samples, split
+from aldvae.data.dataset import Dataset, Samples, split
 from aldvae.data.export import layout
 from aldvae.data.image_files import read_images
 from aldvae.data.mapped import MappedRows, MappedSamples, batches, combined_moments
+from aldvae.metrics import pca
 from aldvae.training.loop import run
 from aldvae.utils.errors import ConfigError
 from tests.conftest import resolve
@@ -112,6 +113,20 @@ def test_a_run_on_data_in_a_file_leaves_the_bytes_of_one_in_memory(
     assert paths[0].name == paths[1].name
     names = ["metrics.csv", "latent.csv", "decisions.csv", "model.safetensors", "latent_space.csv"]
     assert [n for n in names if (paths[0] / n).read_bytes() != (paths[1] / n).read_bytes()] == []
+
+
+def test_pca_features_of_samples_in_a_file_need_no_more_values_than_allowed(
+    tmp_path: Path, small: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = RANDOM.integers(0, 256, (300, 6, 5, 3), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    kept = split("x", load(tmp_path / "x.npy", tmp_path), 0.2, None)
+    small()
+    left = split("x", load(tmp_path / "x.npy", tmp_path), 0.2, None)
+    assert torch.equal(pca.fit_pca(left)[0].components, pca.fit_pca(kept)[0].components)
+    monkeypatch.setattr(pca, "_MAX_VALUES", 100 * 90)
+    fewer = Dataset("x", kept.train.take(torch.arange(100)), kept.validation)
+    assert torch.equal(pca.fit_pca(left)[0].components, pca.fit_pca(fewer)[0].components)
 
 
 def test_batches_are_read_ahead_in_order() -> None:

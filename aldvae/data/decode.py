@@ -12,6 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -198,13 +199,25 @@ def _execute(jobs: Sequence[_Job], cores: int) -> Iterator[tuple[_Job, bool]]:
 
 
 def _execute_in_pool(jobs: Sequence[_Job], cores: int) -> Iterator[tuple[_Job, bool]]:
-    with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), _die_with_parent) as pool:
         futures: dict[Future[bool], _Job] = {pool.submit(job): job for job in jobs}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _die_with_parent() -> None:
+    """Let this worker end when the process that started it is killed: it would wait for work forever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _keep_one_channel(path: Path) -> None:
