@@ -103,7 +103,7 @@ CASES = [
     Case("shrunk_layers", "frozen"),
     Case("stop", False, STOPS),
     Case("curve", True),
-    Case("curve_epochs", 2, {"curve": True}),
+    Case("curve_epochs", 1, {"curve": True}),
     Case("favour", "loss", {"curve": True}),
     Case("keep_sizes", True, {"curve": True}),
     *(Case(f"threshold_{metric}", math.inf, STOPS) for metric in METRICS),

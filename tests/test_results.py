@@ -31,6 +31,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Of the optional tables, this run has none.
     assert not any((path / f"{name}.csv").exists() for name in OPTIONAL_TABLES)
     (path / "directions.csv").write_text(csv_text([COLUMNS["directions"], [1, 0, 2.5, 2.5], [1, 1, 0.5, 0.25]]))
+    rows = [[size, 6, *range(len(COLUMNS["curve"]) - 4), "pca", 50] for size in (3, 2)]
+    (path / "curve.csv").write_text(csv_text([COLUMNS["curve"], *rows]))
     return path
 
 
