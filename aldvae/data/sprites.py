@@ -194,7 +194,7 @@ class _Palette:
         packed = colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
         distinct, inverse = np.unique(packed, return_inverse=True)
         numbers = [self._numbers.setdefault(int(colour), len(self._numbers)) for colour in distinct]
-        return np.array(numbers, np.uint16)[inverse]
+        return np.array(numbers, np.uint16)[inverse.reshape(packed.shape)]  # numpy 1 returns it flat
 
 
 def _over(below: np.ndarray, above: np.ndarray) -> np.ndarray:
