@@ -27,8 +27,8 @@ from aldvae.sweeps.plan_file import load_plan
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# Pages whose Python needs other libraries.
-ELSEWHERE = {"integrations.md"}
+# Pages whose Python needs other libraries (tests/integrations/test_doc_blocks.py), a run or minutes.
+ELSEWHERE = {"integrations.md", "python.md", "sharing.md", "trackers.md", "use.md"}
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -142,7 +142,12 @@ def names(block: str, folder: Path) -> dict[str, Any]:
         "keep": 8,
         "train_one_epoch": train_one_epoch,
         "posterior": posterior,
-        "validate": recon_and_kl if "recon_loss, kl = validate" in block else lambda vae: recon_and_kl(vae)[0],
+        "train_epoch": lambda: train_one_epoch(vae, optimizer),
+        "validate": (lambda: {"recon_loss": recon_and_kl(vae)[0]})
+        if "compressor.curve" in block
+        else recon_and_kl
+        if "recon_loss, kl = validate" in block
+        else lambda vae: recon_and_kl(vae)[0],
         "loss": lambda vae, batch: sum(part.sum() for part in losses(vae, batch)),
         "batch": SAMPLES,
         "validation_samples": SAMPLES,

@@ -30,7 +30,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = run(config, Execution(results_dir=tmp_path_factory.mktemp("results"))).path
     # Of the optional tables, this run has none.
     assert not any((path / f"{name}.csv").exists() for name in OPTIONAL_TABLES)
-    curve = [[{"latent_dim": size, "epoch": 4, "kl": 1.5}.get(column, "") for column in COLUMNS["curve"]] for size in (4, 3)]
+    curve = [
+        [{"latent_dim": size, "epoch": 4, "kl": 1.5}.get(column, "") for column in COLUMNS["curve"]] for size in (4, 3)
+    ]
     (path / "curve.csv").write_text(csv_text([COLUMNS["curve"], *curve]))
     (path / "directions.csv").write_text(csv_text([COLUMNS["directions"], [1, 0, 2.5, 2.5], [1, 1, 0.5, 0.25]]))
     rows = [[size, 6, *range(len(COLUMNS["curve"]) - 4), "pca", 50] for size in (3, 2)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterable, Sequence
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from safetensors import safe_open
 
 import aldvae
 from aldvae.metrics.table import METRICS
@@ -61,11 +59,9 @@ def write_card(result: Result, folder: Path, licence: Licence, credit: str = "")
 
     `credit` is what the data's makers want to be named with. Raises `ConfigError` if the run has no readable model.
     """
-    try:
-        with safe_open(result.path / MODEL, framework="np") as file:
-            header = json.loads(file.metadata()["aldvae"])
-    except Exception as error:
-        raise ConfigError("run", f"{result.path / MODEL} is missing or damaged; make the run again") from error
+    header = result.model_header
+    if header is None:
+        raise ConfigError("run", f"{result.path / MODEL} is missing or damaged; make the run again")
     images = {name: result.image(name) for name in _IMAGES}
     files = {_IMAGES[name]: file for name, file in images.items() if file is not None}
     templates = Environment(loader=PackageLoader("aldvae.reporting"), undefined=StrictUndefined, autoescape=False)

@@ -188,6 +188,18 @@ class Result:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return []
 
+    @property
+    def model_header(self) -> dict[str, object] | None:
+        """The header of the model file: the network's arguments, and what the data looked like; None if unreadable."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path / "model.safetensors", framework="np") as file:
+                header: dict[str, object] = json.loads(file.metadata()["aldvae"])
+                return header
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            return None
+
     def image(self, name: str) -> Path | None:
         """Return the file of the image ``reconstructions``, ``samples`` or ``traversal``; None if there is none.
 
