@@ -1,7 +1,6 @@
 """Compare the curves of runs with models of fixed size that were trained as they were.
 
-aldvae run experiments/curve.toml --results-dir runs/curve
-python benchmarks/curve.py runs/curve
+Its argument is the directory that holds the runs of ``experiments/curve.toml``.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ import sys
 sys.modules.update(dict.fromkeys({COMMAND_LINE}))  # importing a module that is None raises ImportError
 import torch
 import aldvae
-for name in aldvae.__all__:
+for name in set(aldvae.__all__) - {{"find_size", "FoundSize"}}:  # they are the command line in Python
     getattr(aldvae, name)
 vae = aldvae.load(sys.argv[1])
 mu, log_var, decoder = torch.nn.Linear(4, 8), torch.nn.Linear(4, 8), torch.nn.Linear(8, 4)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from PIL import Image
@@ -142,6 +143,8 @@ def names(block: str, folder: Path) -> dict[str, Any]:
         "keep": 8,
         "train_one_epoch": train_one_epoch,
         "posterior": posterior,
+        "pandas": pandas,
+        "frame": pandas.DataFrame({"length": [1.0, 2.0, None], "name": ["a", "b", "b"]}),
         "train_epoch": lambda: train_one_epoch(vae, optimizer),
         "validate": (lambda: {"recon_loss": recon_and_kl(vae)[0]})
         if "compressor.curve" in block

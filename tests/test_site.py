@@ -97,7 +97,10 @@ def test_the_page_of_options_has_every_option_of_every_command() -> None:
         _, _, rest = page.partition(f"## `aldvae {name}`\n")
         chapter = rest.partition("\n## ")[0]
         for parameter in subcommand.params:
-            for text in (*parameter.opts, *parameter.secondary_opts):
+            names = (
+                [parameter.metavar] if parameter.param_type_name == "argument" and parameter.metavar else parameter.opts
+            )
+            for text in (*names, *parameter.secondary_opts):
                 # An argument is named in capitals.
                 assert text in chapter or text.upper() in chapter, (name, text)
     assert "## `aldvae data fetch`" in page
