@@ -13,8 +13,9 @@ from aldvae.config.options import Value
 from aldvae.config.presets import PRESETS, RECOMMENDED, Preset, own_data_preset, protocol_settings
 from aldvae.config.presets import preset as named_preset
 from aldvae.config.rules import arguments_as_options, rule_settings
-from aldvae.config.run_config import COMPRESSION_SETTINGS, DEFAULTS, RunConfig, check_types
+from aldvae.config.run_config import COMPRESSION_SETTINGS, DEFAULTS, RunConfig
 from aldvae.config.sample_counts import settings_from_count
+from aldvae.config.setting_types import check_types
 from aldvae.config.start import start_from_data
 from aldvae.utils.errors import ConfigError
 

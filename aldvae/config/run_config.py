@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from aldvae.compression.rules.registry import BuiltInRule, rule_class, rule_defaults
 from aldvae.compression.rules.slopes import RULE_METRICS
@@ -19,12 +19,11 @@ from aldvae.config.options import Value, flag, option_fields
 from aldvae.config.presets import changed_settings
 from aldvae.config.rules import arguments_as_options, rule_settings
 from aldvae.config.sections import CompressionConfig, DataConfig, MetricsConfig, ModelConfig, TrainingConfig
-from aldvae.utils.errors import ConfigError, unknown_name
+from aldvae.utils.errors import ConfigError
 
 # The sections in the order of config.json.
 SECTIONS = (DataConfig, ModelConfig, TrainingConfig, CompressionConfig, MetricsConfig)
 _NAMES = {section: tuple(f.name for f in fields(section)) for section in SECTIONS}
-_HINTS = {name: hint for section in SECTIONS for name, hint in get_type_hints(section).items() if name != "panel"}
 # Every setting with its default; MISSING where a preset must give the value.
 DEFAULTS: Mapping[str, Any] = {f.name: f.default for section in SECTIONS for f in fields(section)}
 # Of these, the settings that version 0.1.0 did not have.
@@ -270,27 +269,6 @@ class RunConfig:
         values = {name: float(v) if name.startswith("threshold_") else v for name, v in stored.items()}
         kind = str(values.pop("kind"))
         return cls.from_settings(kind, values)
-
-
-def check_types(values: Mapping[str, Value]) -> dict[str, Value]:
-    """Return `values`, with whole numbers as floats where the setting is a float.
-
-    Raises `ConfigError` for a name that is no setting and for a value of another type.
-    """
-    options = [setting.name for setting in option_fields(*SECTIONS)]
-    for name in values:
-        if name not in options:
-            raise unknown_name(name, name, options)
-    return {name: _typed(name, value) for name, value in values.items()}
-
-
-def _typed(name: str, value: Value) -> Value:
-    allowed = [kind for kind in (bool, int, float, str) if kind in (_HINTS[name], *get_args(_HINTS[name]))]
-    if float in allowed and type(value) is int:
-        return float(value)
-    if type(value) not in allowed:
-        raise ConfigError(name, f"is {json.dumps(value, default=str)}, not of type {allowed[0].__name__}")
-    return value
 
 
 def _without_added_defaults(values: Mapping[str, Value]) -> dict[str, Value]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aldvae.runs.results import read_result
 from aldvae.training.callbacks import Callback, Row
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 _IMAGES = ("reconstructions", "samples", "traversal")
 
 
-class Logger(Callback):
+class Logger(Callback, ABC):
     """Sends a run's progress to a tracker, and forwards every hook to another callback.
 
     A subclass implements `start`, `log` and `finish`.
@@ -25,17 +27,17 @@ class Logger(Callback):
         """Log the run in the directory `path`; forward to `callback`."""
         self.callback, self.path = callback, path
 
+    @abstractmethod
     def start(self, config: RunConfig, first_epoch: int) -> None:
         """Begin to log a run, or go on with one, whose next epoch is `first_epoch`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def log(self, metrics: dict[str, float], epoch: int) -> None:
         """Log the numbers of an epoch by name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, answer: dict[str, float], images: list[Path]) -> None:
         """Log the numbers of the summary and the image files (PNG; GIF for video), and end."""
-        raise NotImplementedError
 
     def on_message(self, text: str, general: bool = False) -> None:
         """Forward the message."""
@@ -57,11 +59,12 @@ class Logger(Callback):
 
     def on_finish(self, path: Path) -> None:
         """Log the answer and the images."""
-        answer = _numbers(json.loads((path / "summary.json").read_text()))
-        images = [file for file in sorted(path.iterdir()) if file.stem in _IMAGES and file.suffix in (".png", ".gif")]
-        self.finish(answer, images)
+        result = read_result(path)
+        assert result is not None
+        images = [file for name in _IMAGES if (file := result.image(name)) is not None]
+        self.finish(_numbers(dict(result.answer)), images)
         self.callback.on_finish(path)
 
 
-def _numbers(values: Row) -> dict[str, float]:
+def _numbers(values: Mapping[str, object]) -> dict[str, float]:
     return {name: value for name, value in values.items() if isinstance(value, int | float)}
