@@ -9,7 +9,6 @@ The files are made in `--folder`, by default the system's folder for temporary f
 from __future__ import annotations
 
 import argparse
-import re
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from process_memory import process_memory
 from timing import machine, medians, report
 
 from aldvae.config.options import Value
@@ -71,15 +71,6 @@ def speed(folder: Path, repetitions: int) -> None:
             report(medians(ways, repetitions), "in memory")
 
 
-def anonymous(pid: int) -> float:
-    """Return the memory of a process in MB, without pages of files; 0 if it has ended."""
-    try:
-        match = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    return int(match[1]) / 1024 if match else 0.0
-
-
 def memory(folder: Path, gigabytes: float) -> None:
     """Print the most memory that a run on a file of so many `gigabytes` takes."""
     path, n_images = folder / "x.npy", int(gigabytes * 1e9) // (128 * 128 * 3)
@@ -89,7 +80,7 @@ def memory(folder: Path, gigabytes: float) -> None:
     start, most = time.monotonic(), 0.0
     process = subprocess.Popen([*line, "--results-dir", str(folder), "--cache-dir", str(folder)])
     while process.poll() is None:
-        most = max(most, anonymous(process.pid))
+        most = max(most, process_memory(process.pid, "RssAnon"))
         time.sleep(0.02)
     print(f"{n_images} images, {path.stat().st_size / 1e9:.1f} GB: exit code {process.returncode}")
     print(f"at most {most:.0f} MB, {time.monotonic() - start:.0f} s from the command to its end; {machine()}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from process_memory import process_memory
 from timing import machine
 
 TINY = [
@@ -58,7 +58,7 @@ def overhead(runs: int) -> None:
             done = len(list((results_dir / "runs").glob("*/summary.json")))
             if done and first is None:
                 first = time.monotonic()
-            memory.append((done, resident(process.pid)))
+            memory.append((done, process_memory(process.pid, "VmRSS")))
             time.sleep(0.05)
         assert first is not None
         seconds = time.monotonic() - first
@@ -68,15 +68,6 @@ def overhead(runs: int) -> None:
     for fraction in (0.1, 0.5, 0.95):
         print(f"driver after {fraction:.0%}: {next(size for done, size in memory if done >= fraction * runs):.1f} MB")
     print(f"roofline: without overhead, 0 s a run; {machine()}")
-
-
-def resident(pid: int) -> float:
-    """Return the resident memory of a process in MB; 0 if it has ended."""
-    try:
-        match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    return int(match[1]) / 1024 if match else 0.0
 
 
 def pairs(repetitions: int, epochs: int) -> None:
