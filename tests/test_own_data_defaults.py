@@ -151,3 +151,10 @@ def test_labels_in_a_table_are_its_classes(tmp_path: Path) -> None:
     assert (samples.shape, samples.classes) == ((2,), ("x", "y"))
     assert samples.labels is not None
     assert samples.labels.tolist() == [0, 1, 0] * 4
+
+
+def test_clusters_cannot_be_favoured_without_clusters(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.npz", RANDOM.normal(size=(100, 6)))
+    with pytest.raises(ConfigError, match="--favour clustering needs clusters; add --clusters"):
+        resolve("adaptive", path, protocol=None, favour="clustering")
+    assert resolve("adaptive", path, protocol=None, favour="clustering", clusters=3).data.clusters == 3

@@ -69,13 +69,14 @@ def adaptive(**values: Any) -> None:
     # Importing matplotlib takes a second; training does not wait for it.
     from aldvae.reporting.evidence import REPORT, write_evidence
     from aldvae.runs.curve import describe_curve
+    from aldvae.runs.results import MODEL
 
     write_evidence(outcome.path)
     print(_answer(config, outcome.summary))
     if curve := describe_curve(outcome.summary):
         print(curve)
     files = (("picture", "overview.png"), ("metrics", "metrics.csv"), ("curve", "curve.png"))
-    for label, name in (*files, ("model", "model.safetensors"), ("report", REPORT)):
+    for label, name in (*files, ("model", MODEL), ("report", REPORT)):
         if (outcome.path / name).exists():
             print(f"{label:8} {outcome.path / name}")
 

@@ -122,6 +122,8 @@ class RunConfig:
             raise ConfigError("curve_epochs", f"{problem}, which is what a curve may cost")
         if compression.favour == "generation" and self.metrics.fid_features == "none":
             raise ConfigError("favour", "generation needs Fréchet distances, not --fid-features none")
+        if compression.favour == "clustering" and self.data.clusters is None:
+            raise ConfigError("favour", "clustering needs clusters; add --clusters, for example 10")
 
     def _check_rule_settings(self, rule: str) -> None:
         supported, defaults = rule_settings(rule), rule_defaults(rule)

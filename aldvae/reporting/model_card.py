@@ -13,11 +13,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 import aldvae
 from aldvae.metrics.table import METRICS
 from aldvae.runs.records import format_cell, json_text
-from aldvae.runs.results import Result, describe_answer
+from aldvae.runs.results import MODEL, Result, describe_answer
 from aldvae.utils.errors import ConfigError
 from aldvae.utils.files import write_atomically
 
-MODEL = "model.safetensors"
 UNKNOWN = "unknown"
 # Licences of data among the identifiers that the Hub knows; others are "other", with a name.
 _HUB = ("mit", "apache-2.0", "cc0-1.0", "cc", "pddl", "odbl", "gfdl", "gpl-3.0", "etalab-2.0", "cdla-permissive-2.0")

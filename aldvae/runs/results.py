@@ -19,6 +19,9 @@ from aldvae.utils.errors import AldvaeError, ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
+# The model of a finished run; `models.serialization` writes and loads it.
+MODEL = "model.safetensors"
+
 State = Literal["finished", "running", "failed", "unfinished"]
 
 
@@ -194,7 +197,7 @@ class Result:
         from safetensors import SafetensorError, safe_open
 
         try:
-            with safe_open(self.path / "model.safetensors", framework="np") as file:
+            with safe_open(self.path / MODEL, framework="np") as file:
                 header: dict[str, object] = json.loads(file.metadata()["aldvae"])
                 return header
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
