@@ -73,6 +73,16 @@ def test_tables_and_paths_are_taken_as_on_the_command_line(tmp_path: Path) -> No
     assert path.path == found.path
 
 
+def test_a_data_frame_keeps_its_columns_beside_labels(tmp_path: Path) -> None:
+    frame = pd.DataFrame(vectors()[:, :3], columns=["age", "height", "weight"], index=range(100, 160))
+    labels = frame.index.to_series() % 2
+    found = aldvae.find_size(frame, labels=labels, results_dir=tmp_path, curve=False, progress=False, **QUICK)
+    assert found.result.config.data.clusters == 2
+    stored = pd.read_csv(tmp_path / "data.csv")
+    assert stored.columns.to_list() == ["age", "height", "weight", "labels"]
+    assert stored["labels"].to_list() == labels.to_list()
+
+
 def test_channels_of_tensors_may_come_second() -> None:
     assert _array(torch.zeros(5, 3, 8, 9)).shape == (5, 8, 9, 3)
     assert _array(torch.zeros(5, 8, 9, 3)).shape == (5, 8, 9, 3)
@@ -90,7 +100,10 @@ def test_channels_of_tensors_may_come_second() -> None:
         ({"beta": "high"}, 'beta is "high", not of type float'),
         ({"device": "cuda:99"}, "device cuda:99 is not available"),
         ({"data": np.full((60, 3), np.nan)}, "data .* holds NaN"),
-        ({"data": pd.DataFrame({"name": ["a", "b"]}), "labels": [0, 1]}, "data of type DataFrame holds other things"),
+        ({"data": pd.DataFrame({"name": ["a", "b"]}), "labels": [0, 1]}, "data .*text in column name: drop it with"),
+        ({"data": pd.DataFrame({"labels": [0, 1], "a": [1, 2]}), "labels": [0, 1]}, "labels are given twice"),
+        ({"data": pd.DataFrame({"a": [1, 2]}), "labels": [0]}, "labels must be 2, one for each row of data, not 1"),
+        ({"data": np.array([["a", "b"]], dtype=object)}, "data holds other things than numbers"),
         ({"data": "nowhere.csv"}, "data nowhere.csv does not exist"),
         ({"data": "digits", "labels": [1]}, "labels are for data in memory"),
         ({"labels": [1, 2]}, "data .*labels must be 60 whole numbers"),

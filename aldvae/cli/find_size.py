@@ -24,6 +24,7 @@ from aldvae.config.options import Value
 from aldvae.config.presets import RECOMMENDED
 from aldvae.config.resolve import Overrides, own_data, resolve
 from aldvae.config.run_config import RunConfig
+from aldvae.data.tables import LABELS
 from aldvae.models.serialization import load
 from aldvae.reporting.answer_view import answer_fragment
 from aldvae.reporting.evidence import REPORT, write_evidence
@@ -168,9 +169,9 @@ def _dataset(data: Data, labels: Labels | None, directory: Path) -> str:
         if labels is not None:
             raise ArgumentError("labels", "are for data in memory; files hold their own; remove it")
         return str(data)
-    if isinstance(data, pd.DataFrame) and labels is None:
+    if isinstance(data, pd.DataFrame):
         path = directory / "data.csv"
-        write_atomically(path, _named(data).to_csv(index=False))
+        write_atomically(path, _labelled(_named(data), labels).to_csv(index=False))
         return str(path)
     return str(_write_array(_array(data), labels, directory))
 
@@ -195,7 +196,18 @@ def _named(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.set_axis(names, axis="columns")
 
 
-def _array(data: np.ndarray | Tensor | pd.DataFrame) -> np.ndarray:
+def _labelled(frame: pd.DataFrame, labels: Labels | None) -> pd.DataFrame:
+    """Return `frame` with `labels` in the column from which tables are read back with their classes."""
+    if labels is None:
+        return frame
+    if LABELS in frame.columns:
+        raise ArgumentError("labels", f"are given twice; data has a column {LABELS}; remove one of them")
+    if len(labels) != len(frame):
+        raise ArgumentError("labels", f"must be {len(frame)}, one for each row of data, not {len(labels)}")
+    return frame.assign(**{LABELS: np.asarray(labels)})
+
+
+def _array(data: np.ndarray | Tensor) -> np.ndarray:
     if isinstance(data, Tensor):
         tensor = data.detach().cpu()
         if tensor.ndim in (4, 5) and tensor.shape[1] in (1, 3) and tensor.shape[-1] not in (1, 3):
@@ -203,6 +215,5 @@ def _array(data: np.ndarray | Tensor | pd.DataFrame) -> np.ndarray:
         return np.asarray((tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy())
     array = np.asarray(data)
     if array.dtype == object:
-        kind = type(data).__name__
-        raise ArgumentError("data", f"of type {kind} holds other things than numbers; convert its columns to numbers")
+        raise ArgumentError("data", "holds other things than numbers; convert them to numbers")
     return array
