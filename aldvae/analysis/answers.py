@@ -53,10 +53,21 @@ def _informative(series: Series) -> str:
     numbers = [answer["n_informative"] for answer in answers]
     settled = [epoch for answer in answers if (epoch := answer["settled_epoch"]) is not None]
     text = f"Over {len(numbers)} seeds, {_listed(numbers)} dimensions carry information{_moments(numbers)}"
-    epochs = series.config.training.epochs
-    if len(settled) < len(numbers):
-        return f"{text}; {len(settled)} of {len(numbers)} had settled within {epochs} epochs: train for more."
-    return f"{text}; all had settled, at {_epochs(settled)} of {epochs}."
+    epochs, overfit = series.config.training.epochs, [e for a in answers if (e := a.get("overfit_since")) is not None]
+    if len(settled) == len(numbers):
+        text += f"; all had settled, at {_epochs(settled)} of {epochs}"
+    else:
+        remedy = "" if overfit else ": train for more"
+        text += f"; {len(settled)} of {len(numbers)} had settled within {epochs} epochs{remedy}"
+    return f"{text}{_overfit(overfit, len(numbers))}."
+
+
+def _overfit(epochs: Sequence[int], n_runs: int) -> str:
+    """Return in how many of the runs the loss rose again since one of `epochs`; empty if in none."""
+    if not epochs:
+        return ""
+    runs = f"with {len(epochs)} of {n_runs} seeds"
+    return f"; {runs} the loss on the samples held out rises since {_epochs(epochs)}: use more samples or fewer epochs"
 
 
 def _stopped(series: Series) -> str:

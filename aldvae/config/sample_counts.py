@@ -13,9 +13,9 @@ _FRACTION, _LARGEST_FRACTION, _MOST_HELD_OUT = 0.1, 0.2, 10_000
 # Samples behind Fréchet distances and Silhouette score: the paper's number, or all that are held out.
 _METRIC_SAMPLES = 500
 _FEWEST = 10
-# Optimiser steps, and the limits of the epochs they make: the rule divides the epochs up, and needs some for each of
-# its parts. Measured (docs/data.md): with more than 100 epochs, models of small tables overfit.
-_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 5000, 20, 100
+# The limits of the epochs, and the optimiser steps that they make. The rule divides the epochs up, and needs some for
+# each of its parts. Measured (docs/data.md): with more than 100 epochs, models of small tables overfit.
+FEWEST_EPOCHS, _STEPS, _MOST_EPOCHS = 20, 5000, 100
 
 
 def settings_from_count(n_samples: int, n_classes: int, settings: Mapping[str, Value]) -> dict[str, Value]:
@@ -71,4 +71,4 @@ def held_out_fraction(n_samples: int) -> float:
 def count_epochs(n_train: int, batch_size: int) -> int:
     """Return the epochs in which `n_train` samples make about 5,000 optimiser steps: at least 20, at most 100."""
     steps = -(-n_train // batch_size)
-    return min(max(round(_STEPS / max(1, steps)), _FEWEST_EPOCHS), _MOST_EPOCHS)
+    return min(max(round(_STEPS / max(1, steps)), FEWEST_EPOCHS), _MOST_EPOCHS)

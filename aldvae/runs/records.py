@@ -54,6 +54,7 @@ class Answer(TypedDict, total=False):
     n_informative: int
     n_range: list[int] | None
     settled_epoch: int | None
+    overfit_since: int | None
 
 
 class CurveSummary(TypedDict, total=False):
@@ -75,7 +76,8 @@ class Summary(_SummaryOfAllVersions, Answer, CurveSummary, total=False):
 
     Only runs whose rule counts the dimensions that carry information have `n_informative`, that number, which may be
     below `latent_dim`; `n_range`, the least and the most that it would be if the limit were twice or half as high; and
-    `settled_epoch`, the epoch at which it had settled, None if it had not.
+    `settled_epoch`, the epoch at which it had settled, None if it had not. Newer ones have `overfit_since`, the epoch
+    since which the loss on the validation samples rose again, None if it did not.
 
     Only runs with a curve have `smallest_sizes`, the smallest size that is good by the loss, by reconstructions, by
     generations and by clusters (see `runs.curve`), and the `curve_epochs` and `curve_seconds` that it took beside those

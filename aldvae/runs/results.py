@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from aldvae.config.run_config import RunConfig
+from aldvae.config.sample_counts import FEWEST_EPOCHS
 from aldvae.runs.directory import FAILURE, RunDirectory
 from aldvae.runs.records import COLUMNS, LATENT_SPACE, TEXT_COLUMNS, Cell, Session, Summary, csv_rows, parse_cell
 from aldvae.utils.errors import AldvaeError, ConfigError
@@ -32,9 +33,17 @@ def describe_answer(summary: Summary) -> str:
     text = f"{dimensions} information"
     if limits is not None and limits[0] != limits[1]:
         text += f", {limits[0]} to {limits[1]} if the limit were twice or half as high"
-    if summary["settled_epoch"] is None:
-        return f"{text}; this had not settled within {summary['epochs']} epochs: train for more"
-    return f"{text}; this had settled at epoch {summary['settled_epoch']} of {summary['epochs']}"
+    settled, epochs, overfit = summary["settled_epoch"], summary["epochs"], summary.get("overfit_since")
+    if settled is not None:
+        text += f"; this had settled at epoch {settled} of {epochs}"
+    else:
+        text += f"; this had not settled within {epochs} epochs" + (": train for more" if overfit is None else "")
+    return text if overfit is None else f"{text}, but {_overfit(overfit)}"
+
+
+def _overfit(epoch: int) -> str:
+    remedy = f"use more samples, or --epochs {max(epoch, FEWEST_EPOCHS)}"
+    return f"since epoch {epoch} the loss on the samples held out rises, as samples are learned by heart: {remedy}"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from aldvae.config.run_config import RunConfig
 from aldvae.runs.directory import RunDirectory
 from aldvae.runs.records import Answer, Cell, CurveSummary, Summary, parse_cell
 from aldvae.training.callbacks import Row
+from aldvae.training.overfitting import overfit_since
 from aldvae.training.trainer import Trainer
 
 
@@ -60,16 +61,23 @@ def summarise(
         "metrics_seconds": round(sum(float(row["metrics_seconds"]) for row in times), 2),
         "final": final,
         "train_samples": len(trainer.samples),
-        **_answer(compressor),
+        **_answer(config, compressor, directory),
         **curve,
     }
 
 
-def _answer(compressor: Compressor | None) -> Answer:
+def _answer(config: RunConfig, compressor: Compressor | None, directory: RunDirectory) -> Answer:
     """Return what the rule said of the number of informative dimensions; nothing if it does not count them."""
     if compressor is None or compressor.answer is None:
         return {}
     answer = compressor.answer
     assert answer.n_informative is not None
-    n_range = None if answer.n_range is None else list(answer.n_range)
-    return {"n_informative": answer.n_informative, "n_range": n_range, "settled_epoch": answer.settled_epoch}
+    rows = [row for row in directory.rows("metrics") if int(row["epoch"]) <= config.training.epochs]
+    rows = [row for row in rows if row["recon_loss"]]
+    losses = {int(row["epoch"]): float(row["recon_loss"]) + config.model.beta * float(row["kl"]) for row in rows}
+    return {
+        "n_informative": answer.n_informative,
+        "n_range": None if answer.n_range is None else list(answer.n_range),
+        "settled_epoch": answer.settled_epoch,
+        "overfit_since": overfit_since(losses),
+    }
