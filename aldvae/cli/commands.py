@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ from aldvae.runs.records import Summary
 from aldvae.sweeps.jobs import JobList, parse_int_list, sweep
 from aldvae.utils.errors import AldvaeError, ConfigError
 from aldvae.utils.threads import let_waiting_threads_sleep
+
+if TYPE_CHECKING:
+    from aldvae.training.loop import Outcome
 
 app = typer.Typer(
     name="aldvae",
@@ -50,31 +53,48 @@ _PROTOCOL = (
 )
 
 
+_ANSWER_ONLY = (
+    "End as soon as the rule has an answer, and print it; the same command without this option goes on from there, to "
+    "the model, the curve and the report."
+)
+AnswerOnly = Annotated[bool, typer.Option("--answer-only", help=_ANSWER_ONLY, rich_help_panel=Execution.panel)]
+
+
 @options(app, *SECTIONS, Execution, protocol=_PROTOCOL)
-def adaptive(**values: Any) -> None:
+def adaptive(*, answer_only: AnswerOnly = False, **values: Any) -> None:
     """Find a latent size: start large, remove neurons while training, stop where the rule says.
 
     By default it uses scikit-learn's digits. The same command resumes a run that was interrupted.
     """
     dataset: str = values["dataset"]
-    execution = make(Execution, values, own_data=own_data(dataset))
+    execution = make(Execution, values, own_data=own_data(dataset), answer_only=answer_only)
     config = resolve("adaptive", dataset, overrides(values), execution)
     from aldvae.training.loop import run
     from aldvae.training.progress import Display
 
-    with Display() as display:
+    with Display(answer_only) as display:
         outcome = run(config, execution, display)
         if outcome.skipped:
             display.on_message("this run was finished before; nothing was trained")
-    # Importing matplotlib takes a second; training does not wait for it.
-    from aldvae.reporting.evidence import REPORT, write_evidence
+        if outcome.epoch is not None:
+            left = f"left unfinished at epoch {outcome.epoch} of {config.training.epochs}; the answer may still change"
+            display.on_message(f"{left}: the same command without --answer-only goes on")
+    print(_answer(config, outcome.summary), flush=True)
+    if not answer_only:
+        _show_evidence(outcome)
+
+
+def _show_evidence(outcome: Outcome) -> None:
+    """Print what the curve says; write figures and report, and print the paths of all files of a finished run."""
     from aldvae.runs.curve import describe_curve
+
+    if curve := describe_curve(outcome.summary):
+        print(curve, flush=True)
+    # Importing matplotlib takes a second; neither training nor the answer waits for it.
+    from aldvae.reporting.evidence import REPORT, write_evidence
     from aldvae.runs.results import MODEL
 
     write_evidence(outcome.path)
-    print(_answer(config, outcome.summary))
-    if curve := describe_curve(outcome.summary):
-        print(curve)
     files = (("picture", "overview.png"), ("metrics", "metrics.csv"), ("curve", "curve.png"))
     for label, name in (*files, ("model", MODEL), ("report", REPORT)):
         if (outcome.path / name).exists():
@@ -88,12 +108,14 @@ def _answer(config: RunConfig, summary: Summary) -> str:
 
     size, epoch, epochs = summary["stop_latent_dim"], summary["stop_epoch"], config.training.epochs
     how = f"rule {compression.rule}, from {start}"
-    if epoch is None:
+    if epoch is None and summary.get("settled_epoch") is None:
         reached = f"{summary['latent_dim']} was reached ({summary.get('reason') or 'no decision was due'})"
         return f"No size found: {how}, did not stop within {epochs} epochs; {reached}."
     if not compression.stop:
         return f"Would have stopped at latent size {size}, at epoch {epoch} of {epochs} ({how})."
     if "n_informative" in summary:
+        # Until its stop, the model keeps spares.
+        size = max(compression.min_dim, summary["n_informative"]) if size is None else size
         return f"Latent size {size}. {describe_answer(summary)} (rule {compression.rule}, from {start})."
     at_start = compression.rule_class.limited_by_start and size == start > compression.min_dim
     advice = "\nThat is where it started: a larger --init-dim may find more." if at_start else ""

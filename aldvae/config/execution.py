@@ -20,7 +20,8 @@ class Execution:
     """How and where a run is executed.
 
     `own_data` is the path of the user's own data, named with ``--dataset``, and `plan` the plan file a run is part of.
-    `max_threads` limits the CPU threads of a run that shares the machine with others.
+    `max_threads` limits the CPU threads of a run that shares the machine with others. With `answer_only` an adaptive
+    run is left unfinished as soon as its rule has an answer; without it, the same run goes on from there.
     """
 
     panel: ClassVar[str] = "Execution"
@@ -28,6 +29,7 @@ class Execution:
     own_data: Path | None = None
     plan: str | None = None
     max_threads: int | None = None
+    answer_only: bool = False
     data_dir: Path | None = setting(
         "Folder of the built-in datasets, found or downloaded; default: ALDVAE_DATA_DIR, else the cache.", None
     )

@@ -39,11 +39,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: its directory, its summary, and whether it was finished before (`skipped`)."""
+    """A run that has ended: its directory, its summary, and whether it was finished before (`skipped`).
+
+    With `Execution.answer_only` the run may be unfinished: `epoch` is then its last one, and `summary` says what is
+    known by then; it is not in the directory.
+    """
 
     path: Path
     summary: Summary
-    skipped: bool
+    skipped: bool = False
+    epoch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def run(
 ) -> Outcome:
     """Execute a run, or what is left of it; a finished run is left as it is.
 
+    With `execution.answer_only` it ends unfinished when its rule has an answer, at the latest after its last epoch.
     While another process works on the run, waits for it, or without `wait` raises `BusyError`. Raises `ConfigError`
     before anything is written if data, weights, device or directory are unavailable, and `DivergedError` when a loss or
     metric is NaN or infinite.
@@ -126,7 +132,7 @@ def _catch(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | E
 
 
 def open_run(member: Member, n_runs: int, cache: InputCache, contexts: ExitStack, wait: bool) -> Run | Outcome:
-    """Return the run, resumed from its last checkpoint, or its outcome if no epoch is left to train.
+    """Return the run, resumed from its last checkpoint, or its outcome if nothing is left to train.
 
     While `contexts` is open, its directory stays locked and the CPU's threads are those for a stack of `n_runs` runs.
     Raises as `run` does.
@@ -144,7 +150,7 @@ def open_run(member: Member, n_runs: int, cache: InputCache, contexts: ExitStack
             default = default_threads(config, trainer.model, inputs.data.shape, n_runs)
             threads = contexts.enter_context(cpu_settings(execution.threads_for(default)))
             run = Run(member, directory, inputs, trainer, threads)
-            return run.finish() if run.epoch > config.training.epochs else run
+            return run.end() or run
     return Outcome(directory.path, directory.summary(), skipped=True)
 
 
@@ -156,6 +162,7 @@ class Run:
     ) -> None:
         """Resume the fresh `trainer`, add this session to the provenance, and call the callback's `on_start`."""
         config, execution, features = member.config, member.execution, inputs.features
+        self._answer_only = execution.answer_only
         self.config, self.directory, self.inputs = config, directory, inputs
         self.callback = with_loggers(member.callback, execution, directory.path)
         self.trainer = trainer
@@ -177,10 +184,10 @@ class Run:
         return epoch
 
     def end_epoch(self, train_loss: float, train_seconds: float) -> Outcome | None:
-        """Measure, record and compress after an epoch was trained; after the last one, finish the run.
+        """Measure, record and compress after an epoch was trained; then `end` the run if that was the last one.
 
-        Returns None while epochs are left. Raises `DivergedError` if a loss or metric is NaN or infinite, and what the
-        callback raises.
+        Returns None while epochs are left to train. Raises `DivergedError` if a loss or metric is NaN or infinite, and
+        what the callback raises.
         """
         epoch, config = self.epoch, self.config
         require_finite(epoch, train_loss=train_loss)
@@ -194,7 +201,7 @@ class Run:
         self._save_checkpoint()
         self.epoch += 1
         self.callback.on_epoch_end(epoch, row, step)
-        return self.finish() if epoch == config.training.epochs else None
+        return self.end()
 
     def _record(
         self, train_loss: float, train_seconds: float, metrics_seconds: float, evaluation: Evaluation | None
@@ -229,6 +236,18 @@ class Run:
         state, tables = self.trainer.state_dict(), self.directory.table_states
         self.directory.save_checkpoint(to_bytes({"epoch": self.epoch, "trainer": state, "tables": tables}))
 
+    def end(self) -> Outcome | None:
+        """Finish the run after its last epoch, or leave it unfinished if only the answer is asked for and known.
+
+        Returns None while epochs are left to train.
+        """
+        is_over = self.epoch > self.config.training.epochs
+        if self._answer_only and (is_over or self.trainer.has_answer):
+            last = last_metrics(self.directory) | {"latent_dim": self.trainer.model.latent_dim}
+            summary = summarise(self.config, self.trainer, self.directory, last, CurveSummary())
+            return Outcome(self.directory.path, summary, epoch=self.epoch - 1)
+        return self.finish() if is_over else None
+
     def finish(self) -> Outcome:
         """Draw the curve if asked for; write the model, its images and the summary, which marks the run as finished."""
         model, data, config, final = self.trainer.model, self.inputs.data, self.config, self._final_metrics()
@@ -242,7 +261,7 @@ class Run:
         if curve is not None:
             curve.close()
         self.callback.on_finish(self.directory.path)
-        return Outcome(self.directory.path, summary, skipped=False)
+        return Outcome(self.directory.path, summary)
 
     def _curve(self) -> Curve | None:
         """Return the curve, resumed from its last checkpoint; None if it is not asked for."""

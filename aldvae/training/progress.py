@@ -56,11 +56,12 @@ class LiveDisplay:
 
 
 class Display(LiveDisplay, Callback):
-    """Shows the progress of one run, its curve included."""
+    """Shows the progress of one run, its curve included unless `answer_only` is asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer_only: bool = False) -> None:
         """Nothing is shown until the run starts."""
         super().__init__()
+        self._answer_only = answer_only
         self._task = self._bar.add_task("", start=False, status="", visible=False)
 
     def on_start(self, config: RunConfig, first_epoch: int) -> None:
@@ -78,7 +79,7 @@ class Display(LiveDisplay, Callback):
         words = self._phases.describe(epoch, size, step)
         metrics = "  ".join(f"{metric} {row[metric]:.4g}" for metric in _SHOWN_METRICS if metric in row)
         expected = min(size, self._phases.n_informative or size)
-        total = epochs + planned_curve_epochs(self.config, expected)
+        total = epochs if self._answer_only else epochs + planned_curve_epochs(self.config, expected)
         is_due = epoch % max(1, epochs // _LOG_LINES) == 0 or epoch == epochs or self._phases.name != self._phase
         self._phase = self._phases.name
         self._show(f"epoch {epoch}/{epochs}  {words}  {metrics}", epoch, total, is_due)
@@ -94,7 +95,8 @@ class Display(LiveDisplay, Callback):
     def _show(self, line: str, epoch: int, total: int, is_due: bool) -> None:
         """Show `line` and the time left at `epoch` of all `total` epochs; in a log only if it `is_due`."""
         self._done += 1
-        left = f"{format_duration((time.monotonic() - self._start) / self._done * (total - epoch))} left"
+        duration = format_duration((time.monotonic() - self._start) / self._done * (total - epoch))
+        left = f"at most {duration} left" if self._answer_only else f"{duration} left"
         self._bar.update(self._task, total=total, completed=epoch, description=line, status=left)
         if is_due and not self.console.is_terminal:
             self.console.print(f"{line}  {left}", markup=False)

@@ -99,6 +99,14 @@ class Trainer:
         """The remaining latent neurons, by their position in the initial model."""
         return self.compressor.neurons if self.compressor is not None else list(range(self.model.latent_dim))
 
+    @property
+    def has_answer(self) -> bool:
+        """Whether the rule has stopped or, if it counts informative dimensions, says that their number has settled."""
+        if self.compressor is None:
+            return False
+        answer = self.compressor.answer
+        return self.compressor.found or (answer is not None and answer.settled_epoch is not None)
+
     def order(self, epoch: int) -> Tensor:
         """Return the order of the training samples in `epoch`, as positions (N,)."""
         if not self.config.training.shuffle:
