@@ -422,13 +422,13 @@ def test_every_parameter_that_is_not_frozen_moves_after_a_removal(shrunk_layers:
 def test_the_training_images_have_a_new_order_each_epoch_unless_shuffle_is_off(
     monkeypatch: pytest.MonkeyPatch, shuffle: bool
 ) -> None:
-    data, batches, step = digits(200), list[torch.Tensor](), Trainer._step
+    data, batches, step = digits(200), list[torch.Tensor](), Trainer.step
 
     def recording_step(trainer: Trainer, x: torch.Tensor, random: torch.Generator, kl_weight: float) -> torch.Tensor:
         batches.append(x)
         return step(trainer, x, random, kl_weight)
 
-    monkeypatch.setattr(Trainer, "_step", recording_step)
+    monkeypatch.setattr(Trainer, "step", recording_step)
     trainer = Trainer(tiny(shuffle=shuffle), data, torch.device("cpu"))
     for epoch in (1, 2):
         trainer.train_epoch(epoch)

@@ -37,6 +37,7 @@ COMPRESSION_SETTINGS, METRICS_SETTINGS = _NAMES[CompressionConfig], _NAMES[Metri
 class RunConfig:
     """Everything that decides a run's numbers; two runs with equal configurations give equal results.
 
+    Only with `precision` ``"auto"`` the machine has a say; the summary then tells the precision that was used.
     `compression` is None for a model of fixed size. `data_dimension` is no setting, but tells where `init_dim` comes
     from: the estimated dimension of the data; None if it was set. Raises `ConfigError` naming the option that is wrong.
     """

@@ -11,15 +11,18 @@ from pathlib import Path
 import torch
 
 import aldvae
-from aldvae.runs.records import Session
+from aldvae.runs.records import ChosenPrecision, Session
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "pytorch-fid")
 
 
-def session(device: torch.device, threads: int, first_epoch: int, plan: str | None = None) -> Session:
+def session(
+    device: torch.device, threads: int, first_epoch: int, plan: str | None, precision: ChosenPrecision
+) -> Session:
     """Describe this process as a session that works on a run from `first_epoch` on.
 
-    `plan` is the plan file that the run is part of, None without one.
+    `plan` is the plan file that the run is part of, None without one, `precision` what was chosen if it
+    leaves that to the machine.
     """
     described: Session = {
         "first_epoch": first_epoch,
@@ -31,6 +34,7 @@ def session(device: torch.device, threads: int, first_epoch: int, plan: str | No
         "processor": _processor(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": threads,
+        **precision,
     }
     return described if plan is None else {**described, "plan": plan}
 

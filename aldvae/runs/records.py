@@ -65,7 +65,13 @@ class CurveSummary(TypedDict, total=False):
     curve_seconds: float
 
 
-class Summary(_SummaryOfAllVersions, Answer, CurveSummary, total=False):
+class ChosenPrecision(TypedDict, total=False):
+    """The precision that was chosen for a run with ``--precision auto``; other runs lack it."""
+
+    precision: str
+
+
+class Summary(_SummaryOfAllVersions, Answer, CurveSummary, ChosenPrecision, total=False):
     """``summary.json``: the answer of a finished run.
 
     `latent_dim` is the size of the model that is left. `stop_epoch` and `stop_latent_dim` say where the rule stopped,
@@ -82,6 +88,8 @@ class Summary(_SummaryOfAllVersions, Answer, CurveSummary, total=False):
     Only runs with a curve have `smallest_sizes`, the smallest size that is good by the loss, by reconstructions, by
     generations and by clusters (see `runs.curve`), and the `curve_epochs` and `curve_seconds` that it took beside those
     of the run. If the run favours one of these, `latent_dim` and `final` are those of that model.
+
+    Only runs with ``--precision auto`` have `precision`, the one that was chosen.
     """
 
     rule: str | None
@@ -101,11 +109,11 @@ class _SessionOfAllVersions(TypedDict):
     threads: int
 
 
-class Session(_SessionOfAllVersions, total=False):
+class Session(_SessionOfAllVersions, ChosenPrecision, total=False):
     """One entry of ``provenance.json``: a process that worked on the run from `first_epoch` on.
 
     It holds versions, code and hardware. `commit` is None for an installed package; `plan` is the plan file that the
-    run was part of, absent if there was none.
+    run was part of, absent if there was none; `precision` the one that was chosen, only with ``--precision auto``.
     """
 
     plan: str

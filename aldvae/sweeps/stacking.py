@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from aldvae.config.execution import Execution, Schedule
 from aldvae.config.run_config import RunConfig
+from aldvae.config.sections import AUTO
 
 # A guess, not measured: the metrics of a stack are computed one run after another, and all runs wait for them.
 MAX_RUNS = 16
@@ -76,7 +77,7 @@ def stack_key(config: RunConfig) -> tuple[object, ...] | None:
     The models of a stack are padded to one latent size and take their optimiser steps together. Padding would take part
     in a softmax over the dimensions, frozen layers would be trained, and a rule that undoes a removal takes back
     optimiser steps of one run alone. An optimal scale is an average of each run's own errors, and buffers are shared.
-    While a run draws its curve, all others of a stack would wait.
+    While a run draws its curve, all others of a stack would wait. Runs that choose their precision may choose two.
     """
     compression = config.compression
     model = config.model
@@ -85,6 +86,7 @@ def stack_key(config: RunConfig) -> tuple[object, ...] | None:
         rule = compression.rule_class
         alone = alone or compression.shrunk_layers == "frozen" or rule.can_undo or rule.consolidates
         alone = alone or compression.curve
+    alone = alone or config.training.precision == AUTO
     if alone:
         return None
     # During a warm-up the weight of the KL divergence depends on the number of epochs.

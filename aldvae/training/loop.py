@@ -15,6 +15,7 @@ from typing import ParamSpec, TypeVar
 from aldvae.compression.steps import Step
 from aldvae.config.execution import Execution
 from aldvae.config.run_config import RunConfig
+from aldvae.config.sections import AUTO
 from aldvae.metrics.evaluation import Evaluation, Evaluator, require_finite
 from aldvae.models.serialization import FILE, model_bytes
 from aldvae.runs.directory import RunDirectory
@@ -25,8 +26,9 @@ from aldvae.training.callbacks import Callback, Row
 from aldvae.training.checkpoint import resume, to_bytes
 from aldvae.training.curve import Curve
 from aldvae.training.inputs import InputCache, RunInputs, load_inputs
+from aldvae.training.precision import measure_steps
 from aldvae.training.stacked import train_stack
-from aldvae.training.summary import decision_row, last_metrics, summarise
+from aldvae.training.summary import chosen_precision, decision_row, last_metrics, summarise
 from aldvae.training.trackers import with_loggers
 from aldvae.training.trainer import Trainer
 from aldvae.training.workload import default_threads
@@ -175,13 +177,21 @@ class Run:
     def _resume(self, plan: str | None, threads: int) -> int:
         """Restore model and tables from the last checkpoint; return its epoch, 0 without one."""
         epoch, tables = resume(self.trainer, self.directory, self.callback)
-        current = session(self.inputs.device, threads, epoch + 1, plan)
+        self._choose_precision()
+        current = session(self.inputs.device, threads, epoch + 1, plan, chosen_precision(self.trainer))
         previous = self.directory.start_session(self.inputs.fingerprints, current)
         self.directory.restore_tables(tables)
         if epoch and previous and (previous["device"], previous["threads"]) != (current["device"], current["threads"]):
             started = f"started on {previous['device']} with {previous['threads']} threads"
             self.callback.on_message(f"{started}: the last digits may differ")
         return epoch
+
+    def _choose_precision(self) -> None:
+        """Measure which precision is faster, if the run leaves that to the machine and does not go on with one."""
+        if self.trainer.precision == AUTO:
+            times = measure_steps(self.config, self.inputs.data, self.inputs.device)
+            self.trainer.precision = times.precision
+            self.callback.on_message(str(times))
 
     def end_epoch(self, train_loss: float, train_seconds: float) -> Outcome | None:
         """Measure, record and compress after an epoch was trained; then `end` the run if that was the last one.

@@ -99,7 +99,7 @@ class _Stack:
 
     def step(self, x: Tensor, noise: Tensor, kl_weight: float) -> Tensor:
         """Take one optimiser step for each of R models on x (R, B, *shape), noise (R, B, n_z); return losses (R,)."""
-        with autocast(self.trainers[0].config.training.precision, x.device):
+        with autocast(self.trainers[0].precision, x.device):
             gradients, losses = self._gradients(self.parameters, x, noise, kl_weight)
         assert isinstance(losses, Tensor)
         for name, parameter in self.parameters.items():

@@ -5,8 +5,9 @@ from __future__ import annotations
 from aldvae.compression.compressor import Compressor
 from aldvae.compression.steps import Step
 from aldvae.config.run_config import RunConfig
+from aldvae.config.sections import AUTO
 from aldvae.runs.directory import RunDirectory
-from aldvae.runs.records import Answer, Cell, CurveSummary, Summary, parse_cell
+from aldvae.runs.records import Answer, Cell, ChosenPrecision, CurveSummary, Summary, parse_cell
 from aldvae.training.callbacks import Row
 from aldvae.training.overfitting import overfit_since
 from aldvae.training.trainer import Trainer
@@ -38,6 +39,11 @@ def last_metrics(directory: RunDirectory) -> dict[str, Cell]:
     return {name: parse_cell(cell) for name, cell in directory.rows("metrics")[-1].items()}
 
 
+def chosen_precision(trainer: Trainer) -> ChosenPrecision:
+    """Return what a run that leaves its precision to the machine records; nothing if its settings name one."""
+    return {"precision": trainer.precision} if trainer.config.training.precision == AUTO else {}
+
+
 def summarise(
     config: RunConfig, trainer: Trainer, directory: RunDirectory, final: dict[str, Cell], curve: CurveSummary
 ) -> Summary:
@@ -63,6 +69,7 @@ def summarise(
         "train_samples": len(trainer.samples),
         **_answer(config, compressor, directory),
         **curve,
+        **chosen_precision(trainer),
     }
 
 

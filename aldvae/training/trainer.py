@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -26,11 +26,15 @@ _POSTERIOR_SAMPLES, _POSTERIOR_CHUNK = 2000, 100
 
 
 class TrainerState(TypedDict):
-    """State dictionaries of model, optimiser and compressor (None for a model of fixed size)."""
+    """State dictionaries of model, optimiser and compressor (None for a model of fixed size), and the precision.
+
+    Checkpoints of version 0.2.0 lack the precision.
+    """
 
     model: dict[str, Any]
     optimizer: dict[str, Any]
     compressor: dict[str, Any] | None
+    precision: NotRequired[str]
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
@@ -41,14 +45,15 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 class Trainer:
     """The model, its optimiser and, in an adaptive run, its compressor.
 
-    `phase` begins the purposes of the random streams.
+    `phase` begins the purposes of the random streams. `precision` is that of matrix products and convolutions; if the
+    run leaves it to the machine, it must be set before training.
     """
 
     phase: ClassVar[str] = ""
 
     def __init__(self, config: RunConfig, data: Dataset, device: torch.device) -> None:
         """Make a fresh model; its initial weights depend on the seed, not on the device."""
-        self.config, self.device = config, device
+        self.config, self.device, self.precision = config, device, config.training.precision
         self.samples = data.train.on(device)
         self.model = self._make_model(data).to(device)
         self.optimizer = make_optimizer(list[Tensor](self.model.parameters()), config.training.lr, device)
@@ -142,13 +147,14 @@ class Trainer:
         for step, batch in enumerate(batches(self.samples, order)):
             weight = self.kl_weight(epoch, step / len(order))
             self._set_learning_rate(self.learning_rate(epoch, step / len(order)))
-            loss = self._step(to_float(batch), random, weight)
+            loss = self.step(to_float(batch), random, weight)
             total += loss * len(batch)
         return float(total) / len(self.samples)
 
-    def _step(self, x: Tensor, random: torch.Generator, kl_weight: float) -> Tensor:
+    def step(self, x: Tensor, random: torch.Generator, kl_weight: float) -> Tensor:
+        """Take an optimiser step on samples x (B, *shape); return the mean loss before it, in nats per sample."""
         noise = torch.randn(len(x), self.model.latent_dim, generator=random, device=self.device)
-        with autocast(self.config.training.precision, self.device):
+        with autocast(self.precision, self.device):
             loss = self.model.loss(x, noise, kl_weight)
         self.optimizer.zero_grad()
         loss.backward()
@@ -184,6 +190,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "compressor": self.compressor.state_dict() if self.compressor is not None else None,
+            "precision": self.precision,
         }
 
     def load_state_dict(self, state: TrainerState) -> None:
@@ -192,3 +199,4 @@ class Trainer:
             self.compressor.load_state_dict(state["compressor"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.precision = state.get("precision", self.precision)
