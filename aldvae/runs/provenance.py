@@ -34,9 +34,12 @@ def session(
         "processor": _processor(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": threads,
-        **precision,
     }
-    return described if plan is None else {**described, "plan": plan}
+    if plan is not None:
+        described["plan"] = plan
+    if "precision" in precision:
+        described["precision"] = precision["precision"]
+    return described
 
 
 @cache
