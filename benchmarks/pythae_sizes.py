@@ -1,9 +1,9 @@
 """Sizes read off VAEs that pythae trains, and TwoNN: what `answer.py` compares with, each in a process of its own.
 
 ``python benchmarks/pythae_sizes.py WAY DATASET SETTINGS SIZES`` prints the size. WAY is ``units`` (active units of a
-model of the largest size), ``grid`` (the size with the lowest validation loss) or ``twonn``. The data are read by aldvae, so that TwoNN imports
-torch too, which takes 2 s. SETTINGS are those of the
+model of the largest size), ``grid`` (the size with the lowest validation loss) or ``twonn``. SETTINGS are those of the
 run of aldvae as JSON, whose network, likelihood, batch size, epochs and split the models have; SIZES such as ``4,8``.
+aldvae reads the data, so that TwoNN waits for the import of torch too.
 """
 
 from __future__ import annotations
