@@ -13,7 +13,15 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from aldvae.analysis.series import Series, describe, fixed_size_config, group_by_seed, sweep_command
+from aldvae.analysis.series import (
+    Series,
+    describe,
+    differences,
+    fixed_size_config,
+    group_by_seed,
+    protocol_of,
+    sweep_command,
+)
 from aldvae.analysis.tables import make_tables, markdown
 from aldvae.config.execution import Execution
 from aldvae.config.run_config import COMPRESSION_SETTINGS, RunConfig
@@ -55,10 +63,12 @@ def test_each_figure_shows_its_panels_legends_and_stops(results: Path) -> None:
     with print_style():
         figure_set = draw_paper(group_by_seed(read_results(results))[0])
     assert figure_set.missing == []
-    label = "limit-200-hidden-dim-16-epochs-8"
+    label = "hidden-dim-16"
     figures = {name.partition("-")[0]: figure for name, figure in figure_set.figures.items()}
     assert sorted(figures) == ["figure2", "figure3", "figure4"]
     assert all(name.partition("-")[2].startswith(label) for name in figure_set.figures)
+    for figure in figures.values():
+        assert figure.axes[0].get_title().replace("\n", " ").startswith("digits, limit 200, epochs 8")
     panels = figures["figure2"].axes
     assert len(panels) == 4
     for axis in panels:
@@ -76,6 +86,19 @@ def test_each_figure_shows_its_panels_legends_and_stops(results: Path) -> None:
             "Reconstruction",
         ]
         assert "classifier features" in figure.axes[0].get_ylabel()
+
+
+def test_the_protocol_is_told_whatever_the_size_of_the_experiment() -> None:
+    smaller: dict[str, Any] = {"limit": 5000, "epochs": 40, "silhouette_samples": 500, "precision": "bfloat16"}
+    authors = resolve("adaptive", "eurosat", protocol="authors", **smaller)
+    assert protocol_of(authors) == "authors"
+    assert sorted(differences(authors, protocol="authors")) == sorted(
+        [f"{name} {value}" for name, value in smaller.items()]
+    )
+    assert protocol_of(resolve("fixed", "eurosat", protocol="authors", **smaller)) == "authors"
+    assert protocol_of(resolve("adaptive", "mnist", protocol="recommended", limit=900)) == "recommended"
+    assert protocol_of(resolve("adaptive", "mnist", protocol="authors", posterior="gaussian")) == "paper"
+    assert protocol_of(resolve("adaptive", "mnist")) == "paper"
 
 
 def _legend(figure: Figure) -> list[str]:

@@ -10,8 +10,8 @@ from statistics import fmean
 import pandas as pd
 
 from aldvae.compression.rules.registry import rule_defaults
-from aldvae.config.presets import PRESETS
-from aldvae.config.run_config import COMPRESSION_SETTINGS, DEFAULTS, RunConfig
+from aldvae.config.presets import PAPER, PRESETS, RECOMMENDED, protocol_settings
+from aldvae.config.run_config import COMPRESSION_SETTINGS, DEFAULTS, METRICS_SETTINGS, RunConfig
 from aldvae.runs.results import Result
 
 # Settings that every figure and table shows anyway, or that change no answer, and so are no part of a description.
@@ -124,18 +124,36 @@ def describe(config: RunConfig, without: Collection[str] = ()) -> str:
     return ", ".join(differences(config, without))
 
 
-def differences(config: RunConfig, without: Collection[str] = ()) -> list[str]:
-    """Return the settings in which `config` differs from the preset of its dataset, such as ``beta 4.0``.
+def differences(config: RunConfig, without: Collection[str] = (), protocol: str = PAPER) -> list[str]:
+    """Return the settings in which `config` differs from a protocol on its dataset, such as ``beta 4.0``.
 
-    Settings named in `without` are left out, so that runs that differ in them get the same description.
+    Settings named in `without` are left out, so that runs that differ in them get the same description. A protocol
+    other than the paper's must be that of a run on a built-in dataset.
     """
     preset = PRESETS.get(config.data.dataset) if config.data.source is None else None
     defaults = {**DEFAULTS, **(preset.settings if preset else {}), **rule_defaults(str(config.settings["rule"]))}
-    found = [] if config.data.source is None else [f"data {config.data.source[:6]}"]
+    if preset:
+        defaults |= protocol_settings(protocol, preset)
+    found = [] if config.data.source is None or "source" in without else [f"data {config.data.source[:6]}"]
     for name, value in config.settings.items():
         if name not in _SHOWN and name not in without and value != defaults[name]:
             found.append(f"{name} {value}")
     return found
+
+
+def protocol_of(config: RunConfig) -> str:
+    """Return the protocol that gave a run its rule and its model; the paper's if neither of the others did.
+
+    The settings of metrics do not matter, as they change no model.
+    """
+    preset = PRESETS.get(config.data.dataset) if config.data.source is None else None
+    if preset is None:
+        return PAPER
+    for protocol in ("authors", RECOMMENDED):
+        wanted = protocol_settings(protocol, preset)
+        if all(config.settings.get(name) == wanted[name] for name in wanted if name not in METRICS_SETTINGS):
+            return protocol
+    return PAPER
 
 
 def largest_start(all_series: Iterable[Series]) -> list[Series]:

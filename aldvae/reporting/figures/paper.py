@@ -17,14 +17,16 @@ from matplotlib.figure import Figure
 from aldvae.analysis.series import (
     GroupKey,
     Series,
-    describe,
+    differences,
     group_key,
     largest_start,
     matching_configs,
     pair_with_fixed,
+    protocol_of,
     sweep_command,
 )
-from aldvae.config.run_config import DEFAULTS
+from aldvae.config.presets import PAPER
+from aldvae.config.run_config import DEFAULTS, METRICS_SETTINGS
 from aldvae.metrics.table import METRICS
 from aldvae.reporting.figures.style import (
     BLUE,
@@ -63,6 +65,9 @@ class Column:
     legend_title: str = ""
 
 
+# Settings that datasets of one figure need not share.
+_OF_COLUMN = ("source", "limit", "validation", "clusters", "epochs", "batch_size", "precision", *METRICS_SETTINGS)
+
 Columns = Iterable[tuple[Series, Column]]
 
 
@@ -82,8 +87,18 @@ def draw_paper(all_series: Sequence[Series]) -> FigureSet:
 
 
 def _label(series: Series) -> str:
-    rule = "" if series.config.rule == DEFAULTS["rule"] else f"rule {series.config.rule}"
-    return ", ".join(part for part in (rule, describe(series.config)) if part)
+    """Return what all columns of a figure share: a protocol, or a rule, and the model."""
+    config, protocol = series.config, protocol_of(series.config)
+    name = f"rule {config.rule}" if config.rule != DEFAULTS["rule"] else ""
+    parts = [name if protocol == PAPER else f"protocol {protocol}", *differences(config, _OF_COLUMN, protocol)]
+    return ", ".join(part for part in parts if part)
+
+
+def _title(series: Series) -> str:
+    """Return the dataset of a column, and how much it was trained and measured if not as its protocol says."""
+    config = series.config
+    others = set(config.settings) - set(_OF_COLUMN) | {"fid_features"}
+    return ", ".join([config.data.dataset, *differences(config, others, protocol_of(config))])
 
 
 def _figure2(adaptive: Sequence[Series], _: Sequence[Series], missing: list[str]) -> Columns:
@@ -96,8 +111,8 @@ def _figure2(adaptive: Sequence[Series], _: Sequence[Series], missing: list[str]
             command = series.config.override(stop=False, seed=series.seeds[0]).command
             missing.append(f"Figure 2 needs a run without stop: {command}")
     for series in largest_start(unstopped):
-        dataset, features = series.config.data.dataset, series.config.metrics.fid_features
-        yield series, Column(dataset, features, partial(_unstopped, series), partial(_sizes, series))
+        features = series.config.metrics.fid_features
+        yield series, Column(_title(series), features, partial(_unstopped, series), partial(_sizes, series))
 
 
 def _unstopped(series: Series, axis: Axes, metric: str) -> None:
@@ -113,7 +128,7 @@ def _figure3(adaptive: Sequence[Series], all_series: Sequence[Series], missing: 
         absent = [config for config in matching_configs(series) if config not in there]
         missing += [f"Figure 3 needs a model of the size found: {config.command}" for config in absent]
         if pair:
-            title = f"{series.config.data.dataset}, final size {', '.join(map(str, pair[0].sizes))}"
+            title = f"{_title(series)}, final size {', '.join(map(str, pair[0].sizes))}"
             draw = partial(_adaptive_and_fixed, *pair)
             yield series, Column(title, series.config.metrics.fid_features, draw, None, _seeds(pair[0]))
 
@@ -134,7 +149,7 @@ def _figure4(adaptive: Sequence[Series], _: Sequence[Series], missing: list[str]
         first = group[0]
         if len(group) > 1:
             draw = partial(_initial_sizes, group)
-            yield first, Column(first.config.data.dataset, first.config.metrics.fid_features, draw, None, _seeds(first))
+            yield first, Column(_title(first), first.config.metrics.fid_features, draw, None, _seeds(first))
         else:
             command = sweep_command(first.config, "sweep-init", first.seeds)
             missing.append(f"Figure 4 needs several initial sizes: {command}")
