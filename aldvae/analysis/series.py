@@ -151,7 +151,9 @@ def protocol_of(config: RunConfig) -> str:
         return PAPER
     for protocol in ("authors", RECOMMENDED):
         wanted = protocol_settings(protocol, preset)
-        if all(config.settings.get(name) == wanted[name] for name in wanted if name not in METRICS_SETTINGS):
+        # A model of fixed size has no rule.
+        shared = config.settings.keys() & wanted.keys() - set(METRICS_SETTINGS)
+        if all(config.settings[name] == wanted[name] for name in shared):
             return protocol
     return PAPER
 
