@@ -151,9 +151,10 @@ def protocol_of(config: RunConfig) -> str:
         return PAPER
     for protocol in ("authors", RECOMMENDED):
         wanted = protocol_settings(protocol, preset)
-        # A model of fixed size has no rule.
-        shared = config.settings.keys() & wanted.keys() - set(METRICS_SETTINGS)
-        if all(config.settings[name] == wanted[name] for name in shared):
+        compared = (
+            wanted.keys() - set(METRICS_SETTINGS) - set(COMPRESSION_SETTINGS if config.compression is None else ())
+        )
+        if all(config.settings[name] == wanted[name] for name in compared):
             return protocol
     return PAPER
 
