@@ -96,7 +96,7 @@ def test_the_protocol_is_told_whatever_the_size_of_the_experiment() -> None:
         [f"{name} {value}" for name, value in smaller.items()]
     )
     assert protocol_of(resolve("fixed", "eurosat", protocol="authors", **smaller)) == "authors"
-    assert protocol_of(resolve("adaptive", "mnist", protocol="recommended", limit=900)) == "recommended"
+    assert protocol_of(resolve("adaptive", "mnist", protocol="recommended", init_dim=30)) == "recommended"
     assert protocol_of(resolve("adaptive", "mnist", protocol="authors", posterior="gaussian")) == "paper"
     assert protocol_of(resolve("adaptive", "mnist")) == "paper"
 
