@@ -1,6 +1,6 @@
 """Every block of Python in the pages is executed, and every command is run on a few samples, in small settings.
 
-The blocks of docs/integrations.md are executed in tests/integrations/test_doc_blocks.py, with the libraries they need.
+Blocks that need a run or other libraries are executed in the tests of their subjects: see `ELSEWHERE`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,14 @@ from aldvae.sweeps.plan_file import load_plan
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# Pages whose Python needs other libraries (tests/integrations/test_doc_blocks.py), a run or minutes.
-ELSEWHERE = {"integrations.md", "python.md", "sharing.md", "trackers.md", "use.md"}
+# Pages whose Python needs a run or other libraries, and the tests that execute it.
+ELSEWHERE = {
+    "integrations.md": "integrations/test_doc_blocks.py",
+    "python.md": "test_find_size.py",
+    "sharing.md": "test_model_card.py",
+    "trackers.md": "test_trackers.py",
+    "use.md": "test_use.py",
+}
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -170,6 +176,12 @@ def test_the_python_in_the_pages_runs(page: str, block: str, tmp_path: Path) -> 
     exec(compile(re.sub(r"\b(\w+)=\.\.\.", r"\1=\1", block), page, "exec"), names(block, tmp_path))
 
 
+@pytest.mark.parametrize(("page", "test"), ELSEWHERE.items(), ids=ELSEWHERE)
+def test_the_other_blocks_are_executed_by_the_tests_named_for_them(page: str, test: str) -> None:
+    assert f'"{page}"' in (ROOT / "tests" / test).read_text()
+    assert blocks(ROOT / "docs" / page, "python")
+
+
 # An indented block after a blank line, outside fenced ones.
 INDENTED = re.compile(r"(?<=\n\n)((?: {4}.*\n)+)")
 
@@ -236,6 +248,11 @@ SMALL = {
     "plot": ["--format", "png"],
     "report": [],
     "data": [],
+    "encode": [],
+    "reconstruct": [],
+    "sample": [],
+    "card": [],
+    "export": [],
 }
 SILHOUETTE = ["--silhouette-samples", "20"]
 # These datasets may have to be downloaded: digits stand for them, with the protocol that they would have.
@@ -270,6 +287,34 @@ def make_data(folder: Path) -> None:
         (folder / name).symlink_to(ROOT / name)
 
 
+# The run that pages name, of a table that they name.
+PEOPLE = "people-adaptive-dim16-seed0-1a2b3c4d"
+
+
+def make_run(folder: Path) -> None:
+    """Make the table and the run that the pages name."""
+    people = pandas.DataFrame(
+        np.random.default_rng(0).normal(size=(240, 4)), columns=["age", "height", "weight", "pulse"]
+    )
+    people.to_csv(folder / "people.csv", index=False)
+    app(small(["adaptive", "--dataset", "people.csv"]), standalone_mode=False)
+    (run,) = (folder / "runs").glob("people-*")
+    run.rename(folder / "runs" / PEOPLE)
+
+
+def steps(line: str) -> list[list[str]]:
+    """Return the words of a command; for `make demo`, of those that it runs."""
+    words = shlex.split(line, comments=True)
+    if words != ["make", "demo"]:
+        return [words]
+    told = subprocess.run(
+        ["make", "--dry-run", "demo", "VENV=env"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    return [
+        shlex.split(step.removeprefix("env/bin/")) for step in told.splitlines() if step.startswith("env/bin/aldvae")
+    ]
+
+
 RUN = {page: lines for page, lines in COMMANDS.items() if any(line.startswith("aldvae ") for line in lines)}
 
 
@@ -277,14 +322,16 @@ RUN = {page: lines for page, lines in COMMANDS.items() if any(line.startswith("a
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_the_commands_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the commands of a page one after the other. Commands that use a run named in the page have other tests."""
+    """Run the commands of a page one after the other, without a network."""
     make_data(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
     (tmp_path / "runs").mkdir()
-    for line in RUN[page]:
-        program, *words = shlex.split(line, comments=True)
+    if any(PEOPLE in line for line in RUN[page]):
+        make_run(tmp_path)
+    for program, *words in (step for line in RUN[page] for step in steps(line)):
         if program == "python":
             subprocess.run([sys.executable, *words], check=True, cwd=tmp_path)
         # tests/integrations/test_own_formats.py reads such files: AnnData is not in the environment for development.
-        elif program == "aldvae" and words[0] in SMALL and ".h5ad" not in line:
+        elif program == "aldvae" and not any(word.endswith(".h5ad") for word in words):
             app(small(words), standalone_mode=False)
