@@ -1,35 +1,33 @@
-"""Every block of Python in the pages is executed, and every command is run on a few samples, in small settings.
+"""Every block of Python in the pages is executed, in small settings; tests/test_doc_commands.py runs the commands.
 
-The blocks of docs/integrations.md are executed in tests/integrations/test_doc_blocks.py, with the libraries they need.
+Blocks that need a run or other libraries are executed in the tests of their subjects: see `ELSEWHERE`.
 """
 
 from __future__ import annotations
 
 import re
-import shlex
-import subprocess
-import sys
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 import aldvae
-from aldvae.cli.commands import app
-from aldvae.sweeps.plan_file import load_plan
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# Pages whose Python needs other libraries (tests/integrations/test_doc_blocks.py), a run or minutes.
-ELSEWHERE = {"integrations.md", "python.md", "sharing.md", "trackers.md", "use.md"}
+# Pages whose Python needs a run or other libraries, and the tests that execute it.
+ELSEWHERE = {
+    "integrations.md": "integrations/test_doc_blocks.py",
+    "python.md": "test_find_size.py",
+    "sharing.md": "test_model_card.py",
+    "trackers.md": "test_trackers.py",
+    "use.md": "test_use.py",
+}
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -170,121 +168,7 @@ def test_the_python_in_the_pages_runs(page: str, block: str, tmp_path: Path) -> 
     exec(compile(re.sub(r"\b(\w+)=\.\.\.", r"\1=\1", block), page, "exec"), names(block, tmp_path))
 
 
-# An indented block after a blank line, outside fenced ones.
-INDENTED = re.compile(r"(?<=\n\n)((?: {4}.*\n)+)")
-
-
-def commands(page: Path) -> list[str]:
-    text = FENCED.sub("", page.read_text())
-    return [line[4:] for block in INDENTED.findall(text) if "#!/" not in block for line in block.splitlines()]
-
-
-COMMANDS = {page: lines for page in PAGES if (lines := commands(page))}
-# The names of programs that a page may tell to run, and where that is tested: `ray` in tests/test_ray.py.
-PROGRAMS = {"aldvae", "make", "pip", "python", "ray"}
-
-
-@pytest.mark.parametrize("page", COMMANDS, ids=lambda page: page.name)
-def test_every_command_in_the_pages_is_one_that_can_be_checked(page: Path) -> None:
-    assert {shlex.split(line, comments=True)[0] for line in COMMANDS[page]} <= PROGRAMS
-
-
-def words_of(program: str) -> list[list[str]]:
-    lines = (shlex.split(line, comments=True) for lines in COMMANDS.values() for line in lines)
-    return [words[1:] for words in lines if words[0] == program]
-
-
-def test_make_has_the_targets_and_plans_that_the_pages_name() -> None:
-    targets = re.findall(r"^([\w-]+):(?!=)", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    called = words_of("make")
-    assert len(called) > 10
-    for target, *settings in called:
-        assert target in targets
-        for plan in (value for name, value in (setting.split("=") for setting in settings) if name == "PLAN"):
-            load_plan(ROOT / plan)
-
-
-def test_pip_installs_extras_that_exist() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    pages = [*PAGES, *(ROOT / "docs" / "notebooks").glob("*.ipynb")]
-    lists = [text for page in pages for text in re.findall(r"aldvae\[([\w,]+)\]", page.read_text())]
-    named = {extra for text in lists for extra in text.split(",")}
-    assert named
-    assert named <= set(extras)
-
-
-def test_the_slurm_script_is_valid_shell() -> None:
-    (script,) = [block for block in INDENTED.findall((ROOT / "docs" / "cluster.md").read_text()) if "#!/" in block]
-    subprocess.run(["bash", "-n", "-c", script.replace("\n    ", "\n")], check=True)
-
-
-def test_the_plan_in_the_page_can_be_loaded(tmp_path: Path) -> None:
-    (plan,) = blocks(ROOT / "docs" / "sweeps.md", "toml")
-    (tmp_path / "plan.toml").write_text(plan)
-    assert load_plan(tmp_path / "plan.toml").title == "Which size does MNIST need?"
-
-
-# Small settings for each command. An option that is given twice has the later value.
-TINY = ["--limit", "200", "--epochs", "10", "--hidden-dim", "8", "--fid-samples", "20"]
-SMALL = {
-    "adaptive": TINY,
-    "grid": [*TINY, "--dims", "2,4", "--seeds", "0", "--jobs", "1"],
-    "sweep-init": [*TINY, "--init-dims", "14,10", "--seeds", "0"],
-    "seeds": [*TINY, "--seeds", "0"],
-    "run": ["--dry-run"],
-    "show": [],
-    "plot": ["--format", "png"],
-    "report": [],
-    "data": [],
-}
-SILHOUETTE = ["--silhouette-samples", "20"]
-# These datasets may have to be downloaded: digits stand for them, with the protocol that they would have.
-DATASETS = {"mnist", "fashionmnist", "eurosat", "sprites"}
-STAND_IN = ["--dataset", "digits", "--fid-features", "classifier"]
-
-
-def small(words: list[str]) -> list[str]:
-    """Return a command with small settings, on data that are there."""
-    more = list(SMALL[words[0]])
-    if words[0] == "data":
-        return ["digits" if word in DATASETS else word for word in words]
-    # One's own data without clusters have no Silhouette score.
-    if "--clusters" in words or "--dataset" not in words or {*DATASETS, "digits"} & set(words):
-        more += SILHOUETTE if words[0] in ("adaptive", "grid", "sweep-init", "seeds") else []
-    if DATASETS & set(words):
-        more += STAND_IN if "--protocol" in words else [*STAND_IN, "--protocol", "paper"]
-    return [*words, *more]
-
-
-def make_data(folder: Path) -> None:
-    """Make the files that the pages name, with 240 samples each."""
-    random = np.random.default_rng(0)
-    for number in range(240):
-        path = folder / "photos" / "ab"[number % 2] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
-    np.savez(folder / "cells.npz", x=random.normal(size=(240, 6)), labels=np.arange(240) % 3)
-    rows = "\n".join(",".join(f"{value:.3f}" for value in row) for row in random.normal(size=(240, 6)))
-    (folder / "genes.csv").write_text(f"a,b,c,d,e,f\n{rows}\n")
-    for name in ("docs", "experiments", "results"):
-        (folder / name).symlink_to(ROOT / name)
-
-
-RUN = {page: lines for page, lines in COMMANDS.items() if any(line.startswith("aldvae ") for line in lines)}
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
-def test_the_commands_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the commands of a page one after the other. Commands that use a run named in the page have other tests."""
-    make_data(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
-    for line in RUN[page]:
-        program, *words = shlex.split(line, comments=True)
-        if program == "python":
-            subprocess.run([sys.executable, *words], check=True, cwd=tmp_path)
-        # tests/integrations/test_own_formats.py reads such files: AnnData is not in the environment for development.
-        elif program == "aldvae" and words[0] in SMALL and ".h5ad" not in line:
-            app(small(words), standalone_mode=False)
+@pytest.mark.parametrize(("page", "test"), ELSEWHERE.items(), ids=ELSEWHERE)
+def test_the_other_blocks_are_executed_by_the_tests_named_for_them(page: str, test: str) -> None:
+    assert f'"{page}"' in (ROOT / "tests" / test).read_text()
+    assert blocks(ROOT / "docs" / page, "python")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 import aldvae
 from aldvae.cli.find_size import _array, _named
 
+ROOT = Path(__file__).parents[1]
 # Of 60 samples, 18 are held out.
 QUICK: dict[str, Any] = {"epochs": 10, "validation": 0.3, "fid_samples": 15, "silhouette_samples": 15, "hidden_dim": 8}
 
@@ -112,6 +115,19 @@ def test_channels_of_tensors_may_come_second() -> None:
 def test_errors_name_the_argument(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(aldvae.ArgumentError, match=message):
         aldvae.find_size(**{"data": vectors(), "results_dir": tmp_path, "clusters": 2, **QUICK, **arguments})
+
+
+def test_the_example_in_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
+    small = partial(aldvae.find_size, results_dir=tmp_path, limit=200, progress=False, **{**QUICK, "validation": 0.2})
+    monkeypatch.setattr(aldvae, "find_size", small)
+    exec(block, names := {"__name__": "page"})
+    found = names["found"]
+    assert isinstance(found, aldvae.FoundSize)
+    assert "cluster_accuracy" in found.tables["metrics"]
+    assert capsys.readouterr().out == f"{found}\n"
 
 
 def test_the_package_imports_nothing_heavy_for_it() -> None:

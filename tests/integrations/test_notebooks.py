@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 ANSWERS = {
     "compress-a-lightning-vae": r"(\d+) dimensions carry information; the model has (\d+)",
-    "latent-size-in-five-minutes": r"Latent size (\d+)\. (\d+) dimensions? carr",
+    "latent-size-in-five-minutes": r"(\d+) dimensions carry information.* The model keeps (\d+) of",
 }
 
 
