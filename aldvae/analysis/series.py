@@ -151,9 +151,11 @@ def protocol_of(config: RunConfig) -> str:
         return PAPER
     for protocol in ("authors", RECOMMENDED):
         wanted = protocol_settings(protocol, preset)
-        compared = (
-            wanted.keys() - set(METRICS_SETTINGS) - set(COMPRESSION_SETTINGS if config.compression is None else ())
-        )
+        compared = wanted.keys() - set(METRICS_SETTINGS)
+        if config.compression is None:
+            compared -= set(COMPRESSION_SETTINGS)
+        if config.model.likelihood != "gaussian":
+            compared -= {"scale", "standardise"}
         if all(config.settings[name] == wanted[name] for name in compared):
             return protocol
     return PAPER
