@@ -40,8 +40,8 @@ def measure_steps(config: RunConfig, data: Dataset, device: torch.device) -> Ste
     """Time whole training steps of two fresh models of the run, alternately.
 
     A step is forward, backward and optimiser: products alone would promise more than a small network gains. The fastest
-    step of each counts, because other programs on the machine only add to the time. It takes less than half a second,
-    or six steps where these take longer.
+    step of each counts, because other programs on the machine only add to the time. It takes 0.3 seconds and the first
+    steps, or six steps where these take longer.
     """
     seconds = dict[str, list[float]]()
     trainers = [Trainer(config.override(precision=name), data, device) for name in ("float32", "bfloat16")]
