@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from aldvae.analysis.answers import comparison_sentences
 from aldvae.analysis.grid_search import find_grids
 from aldvae.analysis.series import Series, group_by_seed
@@ -30,7 +32,7 @@ _CAPTIONS = {
     "variants": "Final sizes of runs that differ in their settings.",
 }
 _TABLES = {
-    "sizes": "Size found with each seed, and what the paper reports; in brackets: reached without a stop",
+    "sizes": "Size found with each seed; in brackets: reached without a stop",
     "initial_sizes": "Mean sizes found from different initial sizes, and their spread",
     "adaptive_and_fixed": "Final metrics of adaptive models, and of models with the size found from the start",
     "cost": "The cost of an adaptive run and of a grid search, for one seed",
@@ -99,10 +101,17 @@ def _examples(found: Sequence[Series], all_series: Sequence[Series]) -> list[Res
 
 
 def _tables(all_series: Sequence[Series]) -> Iterable[dict[str, object]]:
-    for name, table in make_tables(all_series).items():
+    for name, full in make_tables(all_series).items():
+        table = _readable(full)
         if not table.empty:
             columns = [column.replace("_", " ") for column in table.columns]
             yield {"title": _TABLES[name], "columns": columns, "rows": text_rows(table)}
+
+
+def _readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Return `table` without its empty columns, the long text of the settings last: numbers are seen without scrolling."""
+    columns = table.columns[table.notna().any()]
+    return table[sorted(columns, key=lambda name: name == "settings")]
 
 
 def _model(result: Result) -> dict[str, object]:

@@ -34,12 +34,13 @@ _DARKEST = 1e-3
 def curve_charts(series: Series, grids: Sequence[Grid]) -> list[Chart]:
     """Return a chart of each measured metric over latent size, the loss first; none for runs without curves.
 
-    There is a line per seed. The size found is a dot, and so are the means of a comparable grid search.
+    There is a line per seed. The size found is a dot, and so are the means of a comparable grid search. One size alone,
+    of runs that found the smallest, makes no chart.
     """
     results = [result for result in series.results if not result.curve.empty]
-    if not results:
-        return []
     tables, grid = [curve_table(result) for result in results], comparable_grid(series, grids)
+    if grid is None and len({size for table in tables for size in table.index}) < 2:
+        return []
     return [
         _curve_chart(metric, results, tables, grid)
         for metric in _CURVE
