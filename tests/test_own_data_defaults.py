@@ -75,6 +75,30 @@ def test_a_chosen_number_makes_the_same_run_as_a_given_one(tmp_path: Path) -> No
     assert (chosen.to_json()["epochs"], chosen.to_json()["clusters"]) == (100, None)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "overrides", "epochs"),
+    [
+        ("mnist", {}, 20),
+        ("sprites", {}, 20),
+        ("eurosat", {"limit": 10_000}, 35),
+        ("eurosat", {"limit": 10_000, "batch_size": 32}, 20),
+        ("fashionmnist", {"limit": 3000}, 100),
+        ("mnist", {"limit": 10**6}, 20),
+        ("mnist", {"epochs": 200}, 200),
+        ("digits", {}, 200),
+        ("digits", {"limit": 300}, 200),
+    ],
+)
+def test_epochs_of_the_papers_datasets_follow_their_samples(
+    dataset: str, overrides: dict[str, int], epochs: int
+) -> None:
+    settings = {"init_dim": 16, **overrides}
+    assert resolve("adaptive", dataset, protocol="recommended", **settings).training.epochs == epochs
+    assert resolve("fixed", dataset, protocol="recommended", **settings).training.epochs == epochs
+    paper = {"mnist": 200, "fashionmnist": 200, "eurosat": 200, "sprites": 300, "digits": 200}[dataset]
+    assert resolve("adaptive", dataset, protocol="paper", **settings).training.epochs == overrides.get("epochs", paper)
+
+
 def test_other_protocols_and_datasets_keep_their_numbers(tmp_path: Path) -> None:
     path = save(tmp_path / "x.npz", RANDOM.normal(size=(300, 6)), labels=np.arange(300) % 3)
     for protocol in ("paper", "authors"):

@@ -14,7 +14,7 @@ from aldvae.config.presets import PRESETS, RECOMMENDED, Preset, own_data_preset,
 from aldvae.config.presets import preset as named_preset
 from aldvae.config.rules import arguments_as_options, rule_settings
 from aldvae.config.run_config import COMPRESSION_SETTINGS, DEFAULTS, RunConfig
-from aldvae.config.sample_counts import settings_from_count
+from aldvae.config.sample_counts import count_epochs, settings_from_count
 from aldvae.config.setting_types import check_types
 from aldvae.config.start import start_from_data
 from aldvae.utils.errors import ConfigError
@@ -136,12 +136,22 @@ def _rule_and_protocol(
 
 
 def _by_count(data: DataSource, protocol: str, explicit: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the settings that follow the number of the user's own samples, under the recommended protocol."""
-    if data.source is None or protocol != RECOMMENDED:
+    """Return the settings that follow the number of samples, under the recommended protocol.
+
+    Of the paper's datasets these are the epochs alone.
+    """
+    if protocol != RECOMMENDED:
         return {}
-    limit = explicit.get("limit")
-    n_samples = data.n_samples if limit is None else min(int(limit), data.n_samples)
-    return settings_from_count(n_samples, data.preset.clusters or 0, {"batch_size": data.preset.batch_size, **explicit})
+    n_samples = data.preset.n_samples if data.source is None else data.n_samples
+    if n_samples is None:
+        return {}
+    if explicit.get("limit") is not None:
+        n_samples = min(int(explicit["limit"] or 0), n_samples)
+    batch_size = int(explicit.get("batch_size") or data.preset.batch_size)
+    if data.source is None:
+        validation = float(explicit.get("validation") or data.preset.validation)
+        return {"epochs": count_epochs(round(n_samples * (1 - validation)), batch_size)}
+    return settings_from_count(n_samples, data.preset.clusters or 0, {**explicit, "batch_size": batch_size})
 
 
 def _require_clusters(data: DataSource, explicit: Mapping[str, Value]) -> None:

@@ -109,7 +109,7 @@ def _tables(all_series: Sequence[Series]) -> Iterable[dict[str, object]]:
 
 
 def _readable(table: pd.DataFrame) -> pd.DataFrame:
-    """Return `table` without its empty columns, the long text of the settings last: numbers are seen without scrolling."""
+    """Return `table` without empty columns, and the long text of the settings last: numbers need no scrolling."""
     columns = table.columns[table.notna().any()]
     return table[sorted(columns, key=lambda name: name == "settings")]
 
