@@ -168,7 +168,7 @@ def test_the_default_protocol_depends_on_the_dataset(tmp_path: Path) -> None:
 def test_the_recommended_protocol_warms_up_and_downloads_nothing(tmp_path: Path) -> None:
     config = resolve("adaptive", "mnist", protocol="recommended", init_dim=25)
     assert (config.rule, config.training.warmup, config.metrics.fid_features) == ("consolidate", 0.2, "classifier")
-    assert config.make_rule() == ConsolidatingRule(epochs=200, warmup=0.2)
+    assert config.make_rule() == ConsolidatingRule(epochs=20, warmup=0.2)
     fixed = resolve("fixed", "mnist", protocol="recommended", init_dim=8)
     assert fixed == fixed_size_config(config, 8)
     np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((60, 16, 16)), labels=np.arange(60) % 3)
