@@ -48,12 +48,12 @@ class Problem:
     settings: dict[str, Value] = field(default_factory=dict)
 
 
-# Epochs and sizes are those of experiments/benchmark.toml; where none are set, the protocol's.
+# Sizes are those of experiments/benchmark.toml; epochs, where none are set, the protocol's.
 PROBLEMS = {
     "digits": Problem("digits", "2,3,4,6,8,32"),
     "table": Problem("table.npz", "6,8,12,16,24,30"),
-    "mnist": Problem("mnist", "8,10,12,16,24,64", {"epochs": 30}),
-    "fashionmnist": Problem("fashionmnist", "4,6,8,12,16,64", {"epochs": 30}),
+    "mnist": Problem("mnist", "8,10,12,16,24,64"),
+    "fashionmnist": Problem("fashionmnist", "4,6,8,12,16,64"),
     "eurosat": Problem("eurosat", "2,4,6,8,16,64", {"epochs": 30, "limit": 6000}),
 }
 
