@@ -165,7 +165,7 @@ def test_a_sweep_on_the_command_line(cli: Cli, lone: Path, tmp_path: Path) -> No
     preview = cli(*command, "--dry-run")
     assert preview.returncode == 0
     assert "2 runs, 0 finished, 2 left" in preview.stdout
-    assert "no estimate for 2" in preview.stdout
+    assert "for 2 told by a few training steps, as --results-dir holds no similar runs" in preview.stdout
     completed = cli(*command)
     assert completed.returncode == 0, completed.stderr
     assert contents(tmp_path / "runs") == contents(lone)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -90,7 +91,7 @@ def test_a_chosen_number_makes_the_same_run_as_a_given_one(tmp_path: Path) -> No
     ],
 )
 def test_epochs_of_the_papers_datasets_follow_their_samples(
-    dataset: str, overrides: dict[str, int], epochs: int
+    dataset: str, overrides: dict[str, Any], epochs: int
 ) -> None:
     settings = {"init_dim": 16, **overrides}
     assert resolve("adaptive", dataset, protocol="recommended", **settings).training.epochs == epochs

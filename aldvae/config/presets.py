@@ -26,8 +26,7 @@ class Preset:
     a grid search, `init_dims` the initial sizes of adaptive runs. `validation` is the fraction of the training set held
     out. `recommended_likelihood` replaces `likelihood` under the recommended protocol. `local_features` are Fréchet
     features that need no download. `hidden_dim` is None for the network's own default. `protocol` is used where none is
-    named. `vectors` says whether the samples are vectors. Of the paper's datasets, `n_samples` are there, so that under
-    the recommended protocol their epochs follow the number of steps, as those of the user's own data do.
+    named. `vectors` says whether the samples are vectors.
     """
 
     clusters: int | None
@@ -44,7 +43,6 @@ class Preset:
     local_features: str = "classifier"
     protocol: str = PAPER
     vectors: bool = False
-    n_samples: int | None = None
 
     @property
     def settings(self) -> dict[str, Value]:
@@ -75,18 +73,10 @@ PRESETS = {
         fid_features="classifier",
         protocol=RECOMMENDED,
     ),
-    "mnist": Preset(clusters=10, network="mlp", hidden_dim=400, grid=(4, 8, 12, 16, 24, 32), n_samples=60_000),
-    "fashionmnist": Preset(clusters=10, network="mlp", hidden_dim=400, grid=(8, 16, 24, 32, 64), n_samples=60_000),
-    "eurosat": Preset(clusters=10, network="conv", hidden_dim=256, grid=(16, 24, 32, 64), n_samples=27_000),
-    "sprites": Preset(
-        clusters=9,
-        network="video",
-        hidden_dim=None,
-        epochs=300,
-        grid=(12, 16, 24, 32),
-        batch_size=16,
-        n_samples=9_000,
-    ),
+    "mnist": Preset(clusters=10, network="mlp", hidden_dim=400, grid=(4, 8, 12, 16, 24, 32)),
+    "fashionmnist": Preset(clusters=10, network="mlp", hidden_dim=400, grid=(8, 16, 24, 32, 64)),
+    "eurosat": Preset(clusters=10, network="conv", hidden_dim=256, grid=(16, 24, 32, 64)),
+    "sprites": Preset(clusters=9, network="video", hidden_dim=None, epochs=300, grid=(12, 16, 24, 32), batch_size=16),
 }
 
 

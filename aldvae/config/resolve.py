@@ -44,12 +44,12 @@ class Overrides:
 
 @dataclass(frozen=True)
 class DataSource:
-    """A dataset and its preset; for the user's own data also a hash of the samples (`source`), and their number."""
+    """A dataset, its preset and the number of its samples; for the user's own data also their hash (`source`)."""
 
     dataset: str
     preset: Preset
+    n_samples: int
     source: str | None = None
-    n_samples: int = 0
 
 
 def own_data(dataset: str) -> Path | None:
@@ -69,13 +69,16 @@ def find_data(dataset: str, resize: Value = None, execution: Execution | None = 
     """
     path = own_data(dataset)
     if path is None:
-        return DataSource(dataset, named_preset(dataset))
+        preset = named_preset(dataset)
+        from aldvae.data.sources import SOURCES
+
+        return DataSource(dataset, preset, SOURCES[dataset].count)
     from aldvae.data import own
 
     samples = own.load(path, None if resize is None else int(resize), (execution or Execution()).cache_directory)
     contrast = 0.0 if samples.is_vectors else samples.contrast
     preset = own_data_preset(samples.shape, len(samples.classes), contrast)
-    return DataSource(dataset, preset, samples.fingerprint, len(samples))
+    return DataSource(dataset, preset, len(samples), samples.fingerprint)
 
 
 def resolve(
@@ -138,15 +141,12 @@ def _rule_and_protocol(
 def _by_count(data: DataSource, protocol: str, explicit: Mapping[str, Value]) -> dict[str, Value]:
     """Return the settings that follow the number of samples, under the recommended protocol.
 
-    Of the paper's datasets these are the epochs alone.
+    Of the paper's datasets these are the epochs alone; those of digits were chosen for this protocol.
     """
-    if protocol != RECOMMENDED:
+    if protocol != RECOMMENDED or (data.source is None and data.preset.protocol == RECOMMENDED):
         return {}
-    n_samples = data.preset.n_samples if data.source is None else data.n_samples
-    if n_samples is None:
-        return {}
-    if explicit.get("limit") is not None:
-        n_samples = min(int(explicit["limit"] or 0), n_samples)
+    limit = explicit.get("limit")
+    n_samples = data.n_samples if limit is None else min(int(limit), data.n_samples)
     batch_size = int(explicit.get("batch_size") or data.preset.batch_size)
     if data.source is None:
         validation = float(explicit.get("validation") or data.preset.validation)

@@ -16,6 +16,7 @@ from aldvae.sweeps.progress import SweepDisplay
 from aldvae.sweeps.scheduler import Scheduler
 from aldvae.sweeps.stacking import stack_size
 from aldvae.training.progress import format_duration
+from aldvae.utils.devices import cpu_settings, pick_device
 from aldvae.utils.errors import AldvaeError, ConfigError
 
 
@@ -25,8 +26,8 @@ class InterruptedSweepError(AldvaeError):
     exit_code = 130
 
 
-def describe_sweep(planned: JobList, execution: Execution, schedule: Schedule) -> str:
-    """Return a list of the runs with their states, and an estimate of the time left.
+def describe_sweep(planned: JobList, execution: Execution, schedule: Schedule, times: EpochTimes | None = None) -> str:
+    """Return a list of the runs with their states, and an estimate of the time left, from `times` where they are given.
 
     Raises `ConfigError` for a schedule that needs more processor cores than this machine has.
     """
@@ -38,21 +39,38 @@ def describe_sweep(planned: JobList, execution: Execution, schedule: Schedule) -
     lines.append(f"{len(states)} runs, {len(states) - len(unfinished)} finished, {len(unfinished)} left")
     if planned.pending:
         lines.append(f"and {planned.pending} more whose fixed size other runs have yet to find")
-    times = _epoch_times(execution)
+    times = times or measure_times(planned.jobs, execution, schedule)
+    return "\n".join([*lines, *_describe_time(unfinished, times, schedule.jobs or 1)])
+
+
+def _describe_time(unfinished: Sequence[tuple[Job, Result | None]], times: EpochTimes, slots: int) -> list[str]:
+    """Return lines about the time that the `unfinished` runs take."""
+    configs = [job.config for job, _ in unfinished]
     seconds = [times.remaining(job.config, result.epochs if result else 0) for job, result in unfinished]
-    return "\n".join([*lines, *_describe_time(seconds, schedule.jobs or 1)])
-
-
-def _describe_time(seconds: Sequence[float | None], slots: int) -> list[str]:
-    """Return lines about the time that runs take: so many `seconds` each, None for those without an estimate."""
     estimates, lines = [value for value in seconds if value is not None], []
     if estimates:
         duration = format_duration(estimate_wall_time(estimates, slots))
         lines.append(f"about {duration} for {len(estimates)} of them, {slots} at a time")
-    if len(estimates) < len(seconds):
-        missing = len(seconds) - len(estimates)
+    rehearsed = sum(value is not None and not times.is_measured(c) for c, value in zip(configs, seconds, strict=True))
+    if rehearsed:
+        lines.append(f"for {rehearsed} told by a few training steps, as --results-dir holds no similar runs")
+    if missing := len(seconds) - len(estimates):
         lines.append(f"no estimate for {missing}: --results-dir holds no similar runs")
     return lines
+
+
+def measure_times(jobs: Sequence[Job], execution: Execution, schedule: Schedule) -> EpochTimes:
+    """Return how long the epochs of `jobs` take: those of similar runs, or a few training steps on this machine."""
+    try:
+        times = EpochTimes(read_results(execution.results_dir))
+    except ConfigError:
+        times = EpochTimes()
+    device, left = pick_device(execution.device), _jobs_left(jobs, execution, set())
+    slots = schedule.jobs or 1 if schedule.executor == "local" else 1
+    with cpu_settings(execution.threads or threads_per_job(slots, None)):
+        for job in left:
+            times.rehearse(job.config, device)
+    return times
 
 
 @dataclass(frozen=True)
@@ -75,14 +93,15 @@ class SweepOutcome:
 def run_sweep(list_jobs: Callable[[], JobList], execution: Execution, schedule: Schedule) -> SweepOutcome:
     """Execute the jobs; call `list_jobs` again until it returns no new ones."""
     planned = list_jobs()
-    print(describe_sweep(planned, execution, schedule), file=sys.stderr)
+    times = measure_times(planned.jobs, execution, schedule)
+    print(describe_sweep(planned, execution, schedule, times), file=sys.stderr)
     tried: set[str] = set()
     failed, interrupted = 0, False
     if not _jobs_left(planned.jobs, execution, tried):
         return SweepOutcome(_results(planned.jobs, execution), len(planned.jobs))
     with closing(_executor(schedule, execution)) as executor:
         while not interrupted and (left := _jobs_left(planned.jobs, execution, tried)):
-            scheduler = _run_jobs(left, len(planned.jobs) - len(left), executor, execution, schedule)
+            scheduler = _run_jobs(left, len(planned.jobs) - len(left), executor, execution, schedule, times)
             tried |= {job.config.name for job in left}
             failed += sum(end.state is State.FAILED for end in scheduler.ends.values())
             interrupted, planned = scheduler.interrupted, list_jobs()
@@ -90,10 +109,10 @@ def run_sweep(list_jobs: Callable[[], JobList], execution: Execution, schedule: 
 
 
 def _run_jobs(
-    jobs: Sequence[Job], done: int, executor: Executor, execution: Execution, schedule: Schedule
+    jobs: Sequence[Job], done: int, executor: Executor, execution: Execution, schedule: Schedule, times: EpochTimes
 ) -> Scheduler:
     """Execute `jobs`, after `done` others; return their scheduler, which holds how they ended."""
-    with SweepDisplay(jobs, done, _epoch_times(execution), executor.slots) as display:
+    with SweepDisplay(jobs, done, times, executor.slots) as display:
         size = stack_size(schedule, execution, len(jobs), executor.slots)
         if size > 1:
             display.on_message(f"up to {size} runs are trained as one stack; --population off trains each alone")
@@ -135,10 +154,3 @@ def _state(job: Job, result: Result | None) -> str:
     if _finished(result) or not result.epochs:
         return result.state
     return f"{result.state}, epoch {result.epochs} of {job.config.training.epochs}"
-
-
-def _epoch_times(execution: Execution) -> EpochTimes:
-    try:
-        return EpochTimes(read_results(execution.results_dir))
-    except ConfigError:
-        return EpochTimes()

@@ -52,11 +52,12 @@ def measure_steps(config: RunConfig, data: Dataset, device: torch.device) -> Ste
         if number >= _WARM_UP + _FEWEST and time.perf_counter() - start > _SECONDS:
             break
         for trainer in trainers:
-            seconds.setdefault(trainer.precision, []).append(_time_step(trainer))
+            seconds.setdefault(trainer.precision, []).append(time_step(trainer))
     return StepTimes(**{name: min(times[_WARM_UP:]) for name, times in seconds.items()})
 
 
-def _time_step(trainer: Trainer) -> float:
+def time_step(trainer: Trainer) -> float:
+    """Return the seconds of a training step on the first samples of `trainer`; it changes the model."""
     config, device = trainer.config, trainer.device
     x = to_float(trainer.samples[: config.training.batch_size])
     random = generator(config.training.seed, "precision", device=device)
