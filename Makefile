@@ -114,8 +114,9 @@ docs: $(DOCS)/.complete
 	$(DOCS)/bin/python docs/site/check.py site
 
 # Update the outputs and pictures in the pages by running their commands; minutes.
-outputs: env
+outputs: env $(INTEGRATIONS)/.complete
 	$(BIN)/python docs/outputs.py --write
+	$(INTEGRATIONS)/bin/python docs/outputs.py --write integrations.md
 
 # Source archive and wheel, ready for upload; the wheel is built from the archive.
 BUILD := .venv-build

@@ -163,6 +163,32 @@ def test_an_output_may_differ_in_numbers_but_not_in_words(tmp_path: Path, capsys
     assert "not what the command prints" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "printed"),
+    [
+        ("cat docs/ind*.md | grep End", "End."),
+        ("! python -c 'raise SystemExit(2)' && echo refused", "refused"),
+        ("python", "above"),
+    ],
+)
+def test_a_command_may_have_pipes_patterns_and_the_python_above(command: str, printed: str, tmp_path: Path) -> None:
+    text = "```python\nprint('first')\n```\n\n```python\nprint('above')\n```\n\n<!-- output {} -->\n{}<!-- /output -->\nEnd.\n"
+    page = project(tmp_path, text.format(command, ""))
+    assert outputs["main"](["--write"], tmp_path) == 0
+    assert page.read_text() == text.format(command, f"```text\n{printed}\n```\n")
+
+
+def test_a_command_that_fails_before_a_pipe_is_reported(tmp_path: Path) -> None:
+    project(tmp_path, "<!-- output python -c 'raise SystemExit(1)' | cat -->\n<!-- /output -->\n")
+    assert outputs["main"]([], tmp_path) == 1
+
+
+def test_a_page_that_needs_other_libraries_is_checked_if_it_is_named(tmp_path: Path) -> None:
+    project(tmp_path, "").rename(tmp_path / "docs" / "integrations.md").write_text(PAGE.format(""))
+    assert outputs["main"]([], tmp_path) == 0
+    assert outputs["main"](["integrations.md"], tmp_path) == 1
+
+
 def test_a_command_that_fails_is_reported_and_the_page_stays(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 import time
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "docs" / "examples"
 NAMES = {"lightning": "lightning_digits.py", "pythae": "pythae_digits.py", "scvi": "scvi_counts.py"}
 # The number of factors of simulated data is known.
 SIZES = {"lightning": range(2, 12), "pythae": range(2, 12), "scvi": range(4, 5)}
@@ -33,3 +35,10 @@ def test_an_example_finds_a_size_within_two_minutes(package: str, tmp_path: Path
     assert int(found[1]) in SIZES[package]
     assert found[2] == found[1]
     assert time.monotonic() - start < 120
+
+
+def test_the_output_in_the_page_is_what_the_example_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("lightning", reason="Lightning is not installed: make test-integrations")
+    outputs = runpy.run_path(str(ROOT / "docs" / "outputs.py"))
+    code = outputs["main"](["integrations.md"])
+    assert (code, capsys.readouterr().err) == (0, "")
