@@ -32,7 +32,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Let links lead to places in the site, and rank the page in searches."""
+    """Let links lead to places in the site; set the page's rank in searches."""
     if page.file.src_uri in LISTS:
         page.meta["search"] = {"boost": 0.3}
     return rewrite(markdown, project_path(page.file.src_uri), ROOT)
