@@ -289,6 +289,7 @@ def test_the_name_of_a_run_does_not_depend_on_the_path_of_its_data(folder: Path,
     [
         ("nowhere/at/all", "does not exist"),
         ("nowhere.npz", "does not exist"),
+        ("nowhere/", "does not exist"),
         ("nonsense", "--dataset nonsense is not known"),
     ],
 )

@@ -55,10 +55,12 @@ class DataSource:
 def own_data(dataset: str) -> Path | None:
     """Return the path of the user's own data if `dataset` is one, None if it is a name.
 
-    An unknown name is a path if it exists, has a suffix, or contains a folder.
+    An unknown name is a path if it exists, has a suffix, or contains or ends with a slash.
     """
     path = Path(dataset)
-    looks_like_path = path.suffix or len(path.parts) > 1 or (len(path.name) < 256 and path.exists())
+    looks_like_path = (
+        path.suffix or len(path.parts) > 1 or dataset.endswith("/") or (len(path.name) < 256 and path.exists())
+    )
     return path if dataset and dataset not in PRESETS and looks_like_path else None
 
 
