@@ -30,8 +30,8 @@ from aldvae.utils.devices import cpu_settings
 ACTIVE = 0.01
 
 
-def trained(config: RunConfig, data: Dataset, size: int) -> tuple[Any, float]:
-    """Return a VAE of pythae with `size` dimensions, trained as `config` says, and its loss on validation samples."""
+def make_trainer(config: RunConfig, data: Dataset, size: int, folder: str) -> Any:
+    """Return pythae's trainer of a VAE with `size` dimensions, set up as `config` says; it writes into `folder`."""
     import pythae.models
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
@@ -40,21 +40,26 @@ def trained(config: RunConfig, data: Dataset, size: int) -> tuple[Any, float]:
     loss = "bce" if bernoulli else "mse"
     model_config = pythae.models.VAEConfig(input_dim=data.shape, latent_dim=size, reconstruction_loss=loss)
     encoder, decoder = coders(ours, bernoulli)
+    trainer_config = BaseTrainerConfig(
+        output_dir=folder,
+        num_epochs=config.training.epochs,
+        learning_rate=config.training.lr,
+        per_device_train_batch_size=config.training.batch_size,
+        per_device_eval_batch_size=config.training.batch_size,
+        optimizer_cls="Adam",
+        optimizer_params={"amsgrad": True},
+        no_cuda=True,
+        seed=config.training.seed,
+    )
+    train, held_out = (dataset(on_cpu(samples)) for samples in (data.train, data.validation))
     model = pythae.models.VAE(model_config, encoder=encoder, decoder=decoder)
+    return BaseTrainer(model, train_dataset=train, eval_dataset=held_out, training_config=trainer_config)
+
+
+def trained(config: RunConfig, data: Dataset, size: int) -> tuple[Any, float]:
+    """Return a VAE of pythae with `size` dimensions, trained as `config` says, and its loss on validation samples."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer_config = BaseTrainerConfig(
-            output_dir=folder,
-            num_epochs=config.training.epochs,
-            learning_rate=config.training.lr,
-            per_device_train_batch_size=config.training.batch_size,
-            per_device_eval_batch_size=config.training.batch_size,
-            optimizer_cls="Adam",
-            optimizer_params={"amsgrad": True},
-            no_cuda=True,
-            seed=config.training.seed,
-        )
-        train, held_out = (dataset(on_cpu(samples)) for samples in (data.train, data.validation))
-        trainer = BaseTrainer(model, train_dataset=train, eval_dataset=held_out, training_config=trainer_config)
+        trainer = make_trainer(config, data, size, folder)
         trainer.train()
         return trainer.model.eval(), trainer.eval_step(config.training.epochs)
 

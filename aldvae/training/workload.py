@@ -9,7 +9,7 @@ from aldvae.config.run_config import RunConfig
 from aldvae.models.vae import VAE
 
 # Multiply-adds of a forward pass for each thread (benchmarks/busy.py). With less, a thread waits more than it works.
-WORK_PER_THREAD = 30_000_000
+WORK_PER_THREAD = 60_000_000
 
 _Convolution = nn.modules.conv._ConvNd
 _Transposed = nn.modules.conv._ConvTransposeNd
