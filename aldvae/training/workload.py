@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from aldvae.config.run_config import RunConfig
 from aldvae.models.vae import VAE
 
-# Multiply-adds of a forward pass for each thread (benchmarks/busy.py). With less, a thread waits more than it works.
+# Multiply-adds of a forward pass for each thread (benchmarks/README.md). With less, a thread waits more than it works.
 WORK_PER_THREAD = 60_000_000
 
 _Convolution = nn.modules.conv._ConvNd
