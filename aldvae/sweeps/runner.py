@@ -60,16 +60,17 @@ def _describe_time(unfinished: Sequence[tuple[Job, Result | None]], times: Epoch
 
 
 def measure_times(jobs: Sequence[Job], execution: Execution, schedule: Schedule) -> EpochTimes:
-    """Return how long the epochs of `jobs` take: those of similar runs, or a few training steps on this machine."""
+    """Return how long the epochs of `jobs` take: those of similar runs or, if this machine trains, of a few steps."""
     try:
         times = EpochTimes(read_results(execution.results_dir))
     except ConfigError:
         times = EpochTimes()
-    device, left = pick_device(execution.device), _jobs_left(jobs, execution, set())
-    slots = schedule.jobs or 1 if schedule.executor == "local" else 1
-    with cpu_settings(execution.threads or threads_per_job(slots, None)):
-        for job in left:
-            times.rehearse(job.config, device)
+    # A cluster's workers have other processors and devices than this machine.
+    if schedule.executor == "local":
+        device = pick_device(execution.device)
+        with cpu_settings(execution.threads or threads_per_job(schedule.jobs or 1, None)):
+            for job in _jobs_left(jobs, execution, set()):
+                times.rehearse(job.config, device)
     return times
 
 
